@@ -1,0 +1,136 @@
+package rfc9111
+
+import (
+	"net/http"
+	"time"
+)
+
+// A Request is what the rules need to know of a request.
+type Request struct {
+	Method string
+	Header http.Header
+}
+
+// A Response is what the rules need to know of a response. Header is as the
+// handler left it; no function here keeps it.
+type Response struct {
+	Status int
+	Header http.Header
+
+	// Received is when the header was complete. It stands in for a missing
+	// Date, which is the usual case: net/http adds Date while it writes.
+	Received time.Time
+}
+
+// A Source says which field a freshness lifetime came from.
+type Source uint8
+
+// The sources of a freshness lifetime, strongest first after None.
+const (
+	None    Source = iota // no explicit lifetime
+	SMaxAge               // Cache-Control: s-maxage
+	MaxAge                // Cache-Control: max-age
+	Expires               // Expires
+)
+
+// String returns the name of the field or directive, or "none".
+func (s Source) String() string {
+	switch s {
+	case SMaxAge:
+		return "s-maxage"
+	case MaxAge:
+		return "max-age"
+	case Expires:
+		return "expires"
+	}
+	return "none"
+}
+
+// A Lifetime is how long a response is fresh, counted from its generation, and
+// who says so. A response is fresh as long as Duration is greater than its
+// [CurrentAge]. The zero Lifetime says that nobody said anything.
+type Lifetime struct {
+	Duration time.Duration // never negative, at most 2^31 seconds
+	Source   Source
+}
+
+// FreshnessLifetime returns the explicit lifetime of a response in a shared
+// cache (RFC 9111, section 4.2.1): s-maxage, else max-age, else Expires minus
+// Date. The first of these that is present decides, longer or shorter than the
+// others; if it cannot be read the response is stale, and the others are still
+// not asked.
+func FreshnessLifetime(r Response) Lifetime {
+	d := responseDirectives(r.Header)
+	if delta, present := d.Seconds("s-maxage"); present {
+		return Lifetime{delta, SMaxAge}
+	}
+	if delta, present := d.Seconds("max-age"); present {
+		return Lifetime{delta, MaxAge}
+	}
+	if lines := values(r.Header, "Expires"); len(lines) > 0 {
+		return Lifetime{untilExpires(lines, r), Expires}
+	}
+	return Lifetime{}
+}
+
+// untilExpires is Expires minus Date (RFC 9111, section 5.3). What cannot be
+// read, "0" above all, and lines that differ mean already expired.
+func untilExpires(lines []string, r Response) time.Duration {
+	expires, ok := parseDate(lines[0], r.Received)
+	if !ok {
+		return 0
+	}
+	for _, line := range lines[1:] {
+		if other, ok := parseDate(line, r.Received); !ok || !other.Equal(expires) {
+			return 0
+		}
+	}
+	generated, ok := dateOf(r)
+	if !ok {
+		generated = r.Received
+	}
+	if generated.IsZero() { // nobody knows when: do not count from the year 1
+		return 0
+	}
+	return clamp(expires.Sub(generated))
+}
+
+// dateOf returns the Date of a response, if there is one that can be read.
+func dateOf(r Response) (time.Time, bool) {
+	lines := values(r.Header, "Date")
+	if len(lines) == 0 {
+		return time.Time{}, false
+	}
+	return parseDate(lines[0], r.Received)
+}
+
+// StaleWindows returns for how long after the end of its freshness a response
+// may be served while it is refreshed, and for how long if refreshing it fails
+// (RFC 5861, sections 3 and 4). Both are 0 if [MustRevalidate] forbids it, and
+// one that cannot be read is 0.
+//
+// s-maxage forbids it too (RFC 9111, section 5.2.2.10), so that "s-maxage=60,
+// stale-while-revalidate=30" has no window; "public, max-age=60,
+// stale-while-revalidate=30" has.
+func StaleWindows(r Response) (whileRevalidate, ifError time.Duration) {
+	d := responseDirectives(r.Header)
+	if mustRevalidate(d) {
+		return 0, 0
+	}
+	whileRevalidate, _ = d.Seconds("stale-while-revalidate")
+	ifError, _ = d.Seconds("stale-if-error")
+	return whileRevalidate, ifError
+}
+
+// MustRevalidate reports whether a shared cache may never serve the response
+// stale, not even when the origin fails: must-revalidate, proxy-revalidate,
+// s-maxage, or an unqualified no-cache is present (RFC 9111, sections 4.2.4,
+// 5.2.2.2, 5.2.2.4, 5.2.2.8 and 5.2.2.10). A no-cache that names fields forbids
+// only these; see [RemoveNoCacheFields].
+func MustRevalidate(r Response) bool {
+	return mustRevalidate(responseDirectives(r.Header))
+}
+
+func mustRevalidate(d Directives) bool {
+	return d.Has("must-revalidate") || d.Has("proxy-revalidate") || d.Has("s-maxage") || d.unqualified("no-cache")
+}

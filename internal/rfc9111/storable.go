@@ -1,0 +1,289 @@
+package rfc9111
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// MaxVaryNames is how many request headers a stored response may name in Vary.
+// Every one of them multiplies the variants that fill a cache and hit nothing.
+const MaxVaryNames = 16
+
+// A Reason says why a response may be stored or why it may not. The zero Reason
+// is neither: the question has not been asked.
+type Reason uint8
+
+// The reasons. Their texts, not their numbers, are stable.
+const (
+	_ Reason = iota
+
+	// ReasonStorable is the only one that permits.
+	ReasonStorable
+
+	// Of the request.
+	ReasonMethod         // the method is not GET
+	ReasonRequestNoStore // the request says no-store (section 5.2.1.5)
+
+	// Of the response, and no permission helps.
+	ReasonStatus            // the status may not be stored, or not by this permission
+	ReasonPartial           // 206, or Content-Range (section 3.3)
+	ReasonNoStore           // no-store (section 5.2.2.5)
+	ReasonPrivate           // private (section 5.2.2.7)
+	ReasonSetCookie         // Set-Cookie, which Permission.Uncacheable names
+	ReasonHeader            // another header that Permission.Uncacheable names
+	ReasonTrailer           // trailers are announced
+	ReasonVaryStar          // Vary: * (section 4.1)
+	ReasonVaryAuthorization // Vary names Authorization
+	ReasonVaryCookie        // Vary names Cookie, and the handler did not ask
+	ReasonTooManyVary       // Vary names more than MaxVaryNames headers
+
+	// Of both together.
+	ReasonAuthorization // the request has Authorization (section 3.5)
+	ReasonCookie        // the request has Cookie, and nothing says that the answer is for all
+
+	// No permission.
+	ReasonNotOptedIn   // nobody asked for storing it
+	ReasonNoCache      // no-cache (section 5.2.2.4)
+	ReasonNoFreshness  // no lifetime, and no validator
+	ReasonAlreadyStale // its lifetime was over when it was made
+)
+
+var reasonTexts = [...]string{
+	ReasonStorable:          "stored",
+	ReasonMethod:            "method",
+	ReasonRequestNoStore:    "request-no-store",
+	ReasonStatus:            "status",
+	ReasonPartial:           "partial",
+	ReasonNoStore:           "no-store",
+	ReasonPrivate:           "private",
+	ReasonSetCookie:         "set-cookie",
+	ReasonHeader:            "uncacheable-header",
+	ReasonTrailer:           "trailer",
+	ReasonVaryStar:          "vary-star",
+	ReasonVaryAuthorization: "vary-authorization",
+	ReasonVaryCookie:        "vary-cookie",
+	ReasonTooManyVary:       "too-many-vary",
+	ReasonAuthorization:     "authorization",
+	ReasonCookie:            "cookie",
+	ReasonNotOptedIn:        "not-opted-in",
+	ReasonNoCache:           "no-cache",
+	ReasonNoFreshness:       "no-freshness",
+	ReasonAlreadyStale:      "already-stale",
+}
+
+// String returns a short text that stays the same between versions. It is a
+// token of RFC 9651, fit for the detail parameter of Cache-Status (RFC 9211,
+// section 2.8).
+func (r Reason) String() string {
+	if int(r) < len(reasonTexts) && reasonTexts[r] != "" {
+		return reasonTexts[r]
+	}
+	return "unknown"
+}
+
+// A Permission is what is known beside request and response. The zero value is
+// the policy of RFC 9111 without any word from the handler.
+type Permission struct {
+	// ByHandler says that the handler called CacheFor: it asked for the
+	// response to be stored, and said for how long.
+	ByHandler bool
+
+	// OptIn is the policy that stores nothing unless it was asked to. Without
+	// it the rules are those of RFC 9111, section 3.
+	OptIn bool
+
+	// Uncacheable are the response headers that forbid storing whatever bears
+	// one of them, in any spelling. Nil means none.
+	Uncacheable []string
+}
+
+// Storable decides whether a shared cache may store a response.
+//
+// Some things forbid it whatever the handler asks for: another method than GET
+// (a HEAD has no body to store under GET), no-store in request or response,
+// private (one that names fields too: what else such a response holds, nobody
+// has looked at), a status that is not final, 206, 304 and Content-Range,
+// trailers, one of the Uncacheable headers, and a Vary that cannot be matched.
+//
+// Two more are about people. A request with Authorization needs public,
+// s-maxage or must-revalidate on the response (section 3.5), CacheFor or not.
+// "Vary: Authorization" is never stored: it would put each user's page under
+// the digest of a credential that nobody can revoke from here. "Vary: Cookie"
+// is stored only if the handler asked: every cookie is then a variant of its
+// own and nobody else is served it, but it is worth its space only where the
+// handler knows that many clients share a cookie.
+//
+// Then, with Permission.ByHandler, everything else is storable: every final
+// status, and over no-cache and max-age=0, which speak to browsers then. A
+// lifetime in the header is not looked at.
+//
+// Otherwise, with OptIn, the response must speak to shared caches itself
+// ([SharedExplicitly]), be no error (a 4xx or 5xx that an attacker provoked
+// would be served to everybody), have no unqualified no-cache, and be fresh. A
+// request with Cookie then needs what one with Authorization needs.
+//
+// Without OptIn it is section 3 of RFC 9111: any final status with explicit
+// freshness or public, and the statuses of RFC 9110, section 15.1 without. What
+// could neither be served nor validated is not stored. must-understand is not
+// implemented, so it permits nothing.
+func Storable(req Request, resp Response, p Permission) Reason {
+	d := responseDirectives(resp.Header)
+	if r := forbidden(req, resp, d, p); r != ReasonStorable {
+		return r
+	}
+	forAll := sharedReuse(d)
+	if len(values(req.Header, "Authorization")) > 0 && !forAll {
+		return ReasonAuthorization
+	}
+	switch {
+	case p.ByHandler:
+		return ReasonStorable
+	case p.OptIn:
+		switch {
+		case !SharedExplicitly(resp.Header):
+			return ReasonNotOptedIn
+		case resp.Status >= 400:
+			return ReasonStatus
+		case d.unqualified("no-cache"):
+			return ReasonNoCache
+		case len(values(req.Header, "Cookie")) > 0 && !forAll:
+			// Only an s-maxage of 0 comes here as long as Cache-Control alone
+			// can opt in; a field without these directives would too.
+			return ReasonCookie
+		case FreshnessLifetime(resp).Duration <= InitialAge(resp):
+			return ReasonAlreadyStale
+		}
+		return ReasonStorable
+	}
+	return storableBySection3(resp, d)
+}
+
+// forbidden returns what forbids storing a response whoever asks for it, or
+// ReasonStorable.
+func forbidden(req Request, resp Response, d Directives, p Permission) Reason {
+	if req.Method != http.MethodGet {
+		return ReasonMethod
+	}
+	if ParseCacheControl(values(req.Header, "Cache-Control")).Has("no-store") {
+		return ReasonRequestNoStore
+	}
+	switch {
+	case resp.Status == http.StatusPartialContent, len(values(resp.Header, "Content-Range")) > 0:
+		return ReasonPartial
+	case resp.Status < 200, resp.Status > 599, resp.Status == http.StatusNotModified:
+		return ReasonStatus
+	case d.Has("no-store"):
+		return ReasonNoStore
+	case d.Has("private"):
+		return ReasonPrivate
+	}
+	for _, name := range p.Uncacheable {
+		name = http.CanonicalHeaderKey(name)
+		if len(values(resp.Header, name)) == 0 {
+			continue
+		}
+		if name == "Set-Cookie" {
+			return ReasonSetCookie
+		}
+		return ReasonHeader
+	}
+	if announcesTrailers(resp.Header) {
+		return ReasonTrailer
+	}
+	names, star := VaryNames(resp.Header)
+	switch {
+	case star:
+		return ReasonVaryStar
+	case slices.Contains(names, "Authorization"):
+		return ReasonVaryAuthorization
+	case slices.Contains(names, "Cookie") && !p.ByHandler && p.OptIn:
+		return ReasonVaryCookie
+	case len(names) > MaxVaryNames:
+		return ReasonTooManyVary
+	}
+	return ReasonStorable
+}
+
+// SharedExplicitly reports whether a response header asks shared caches to
+// store the response: Cache-Control has s-maxage, or public and max-age. This
+// is the place for the fields that are addressed to such caches alone, the
+// targeted ones of RFC 9213 and Surrogate-Control; they say nothing yet.
+//
+// It is a wish and not yet a permission: see [Storable].
+func SharedExplicitly(h http.Header) bool {
+	d := responseDirectives(h)
+	return d.Has("s-maxage") || d.says("public") && d.Has("max-age")
+}
+
+// sharedReuse reports whether one user's response may answer another's request
+// (RFC 9111, section 3.5). An s-maxage that cannot be read permits nothing;
+// neither does one of 0, which asks for validation before each reuse.
+func sharedReuse(d Directives) bool {
+	if lifetime, _ := d.Seconds("s-maxage"); lifetime > 0 {
+		return true
+	}
+	return d.says("public") || d.says("must-revalidate")
+}
+
+// announcesTrailers reports whether fields will follow the body, declared in
+// Trailer or already there under http.TrailerPrefix. A cache would lose them.
+func announcesTrailers(h http.Header) bool {
+	if len(values(h, "Trailer")) > 0 {
+		return true
+	}
+	for key := range h {
+		if strings.HasPrefix(key, http.TrailerPrefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// storableBySection3 is the last item of RFC 9111, section 3: what makes a
+// response cacheable by itself. Section 3 would also allow to store what can
+// never be used; that is left out, as the section says other caches do.
+func storableBySection3(resp Response, d Directives) Reason {
+	lifetime := FreshnessLifetime(resp)
+	if lifetime.Source == None && !d.says("public") && !heuristicallyCacheable(resp.Status) {
+		return ReasonNoFreshness
+	}
+	if hasValidator(resp.Header) {
+		return ReasonStorable // stale or not, it can be validated
+	}
+	whileRevalidate, ifError := StaleWindows(resp)
+	switch {
+	case d.unqualified("no-cache"):
+		return ReasonNoCache
+	case lifetime.Source == None:
+		return ReasonNoFreshness
+	case lifetime.Duration+max(whileRevalidate, ifError) <= InitialAge(resp):
+		return ReasonAlreadyStale
+	}
+	return ReasonStorable
+}
+
+// hasValidator reports whether a response can be validated (RFC 9110, section
+// 8.8): it has an entity tag or a modification date.
+func hasValidator(h http.Header) bool {
+	if lines := values(h, "Etag"); len(lines) > 0 {
+		if _, ok := parseETag(trimOWS(lines[0])); ok {
+			return true
+		}
+	}
+	if lines := values(h, "Last-Modified"); len(lines) > 0 {
+		_, ok := ParseDate(lines[0])
+		return ok
+	}
+	return false
+}
+
+// heuristicallyCacheable lists the statuses of RFC 9110, section 15.1, without
+// 206, which is never stored.
+func heuristicallyCacheable(status int) bool {
+	switch status {
+	case 200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501:
+		return true
+	}
+	return false
+}

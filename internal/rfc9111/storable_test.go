@@ -1,0 +1,415 @@
+package rfc9111_test
+
+import (
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"pgregory.net/rapid"
+
+	"github.com/accelhttp/accelerator/internal/rfc9111"
+)
+
+var (
+	get      = rfc9111.Request{Method: "GET", Header: http.Header{}}
+	setByDef = []string{"Set-Cookie"} // what the cache passes by default
+
+	optIn     = rfc9111.Permission{OptIn: true, Uncacheable: setByDef}
+	byHandler = rfc9111.Permission{OptIn: true, ByHandler: true, Uncacheable: setByDef}
+	byRFC     = rfc9111.Permission{Uncacheable: setByDef}
+)
+
+func request(pairs ...string) rfc9111.Request {
+	return rfc9111.Request{Method: "GET", Header: header(pairs...)}
+}
+
+func response(status int, pairs ...string) rfc9111.Response {
+	return rfc9111.Response{Status: status, Header: header(pairs...), Received: noon}
+}
+
+// header takes names and values in turn, and keeps the spelling of the names.
+func header(pairs ...string) http.Header {
+	h := http.Header{}
+	for i := 0; i < len(pairs); i += 2 {
+		h[pairs[i]] = append(h[pairs[i]], pairs[i+1])
+	}
+	return h
+}
+
+func TestOptInStoresNothingUnasked(t *testing.T) {
+	for _, c := range []struct {
+		cc   string
+		want rfc9111.Reason
+	}{
+		{"", rfc9111.ReasonNotOptedIn},
+		{"max-age=60", rfc9111.ReasonNotOptedIn},
+		{"public", rfc9111.ReasonNotOptedIn},
+		{"public, immutable", rfc9111.ReasonNotOptedIn},
+		{"must-revalidate, max-age=60", rfc9111.ReasonNotOptedIn},
+		{"public=1, max-age=60", rfc9111.ReasonNotOptedIn},
+		{"public; max-age=60", rfc9111.ReasonNotOptedIn},
+		{`extension="a, public, max-age=60`, rfc9111.ReasonNotOptedIn},
+		{`extension="public, s-maxage=60"`, rfc9111.ReasonNotOptedIn},
+		{"public, max-age=60", rfc9111.ReasonStorable},
+		{"PUBLIC, Max-Age=60", rfc9111.ReasonStorable},
+		{"s-maxage=60", rfc9111.ReasonStorable},
+		{"s-maxage=60, max-age=0", rfc9111.ReasonStorable},
+		{"public, max-age=0", rfc9111.ReasonAlreadyStale},
+		{"public, max-age=soon", rfc9111.ReasonAlreadyStale},
+		{"public, max-age=60, s-maxage=0", rfc9111.ReasonAlreadyStale},
+		{"public, max-age=60, s-maxage=x", rfc9111.ReasonAlreadyStale},
+		{"public, max-age=60, no-cache", rfc9111.ReasonNoCache},
+		{`public, max-age=60, no-cache="X-Session"`, rfc9111.ReasonStorable},
+		{`public, max-age=60, no-cache="X-Session`, rfc9111.ReasonNoCache},
+		{"public, max-age=60, no-store", rfc9111.ReasonNoStore},
+		{"public, max-age=60, no-store, must-understand", rfc9111.ReasonNoStore},
+		{"public, max-age=60, private", rfc9111.ReasonPrivate},
+		{`public, max-age=60, private="X-Session"`, rfc9111.ReasonPrivate},
+	} {
+		got := rfc9111.Storable(get, response(200, "Cache-Control", c.cc), optIn)
+		assert.Equal(t, c.want, got, "%q: %s", c.cc, got)
+	}
+
+	// Two lines, either order; and past the methods of http.Header.
+	assert.Equal(t, rfc9111.ReasonStorable, rfc9111.Storable(get, response(200, "Cache-Control", "public", "Cache-Control", "max-age=60"), optIn))
+	assert.Equal(t, rfc9111.ReasonNoStore, rfc9111.Storable(get, response(200, "Cache-Control", "s-maxage=60", "Cache-Control", "no-store"), optIn))
+	assert.Equal(t, rfc9111.ReasonNoStore, rfc9111.Storable(get, response(200, "Cache-Control", "s-maxage=60", "cache-control", "no-store"), optIn))
+
+	// A lifetime that was over on arrival.
+	assert.Equal(t, rfc9111.ReasonAlreadyStale, rfc9111.Storable(get, response(200, "Cache-Control", "s-maxage=60", "Age", "60"), optIn))
+	assert.Equal(t, rfc9111.ReasonStorable, rfc9111.Storable(get, response(200, "Cache-Control", "s-maxage=60", "Age", "59"), optIn))
+	assert.Equal(t, rfc9111.ReasonAlreadyStale, rfc9111.Storable(get, response(200, "Cache-Control", "s-maxage=60", "Date", httpDate(noon.Add(-time.Hour))), optIn))
+}
+
+func TestCacheForPermits(t *testing.T) {
+	for cc, want := range map[string]rfc9111.Reason{
+		"":                                 rfc9111.ReasonStorable,
+		"no-cache":                         rfc9111.ReasonStorable, // that is for browsers
+		"max-age=0":                        rfc9111.ReasonStorable,
+		"max-age=0, must-revalidate":       rfc9111.ReasonStorable,
+		"no-cache, no-store, max-age=0":    rfc9111.ReasonNoStore,
+		"private":                          rfc9111.ReasonPrivate,
+		`private="Set-Cookie"`:             rfc9111.ReasonPrivate,
+		"Private, max-age=60":              rfc9111.ReasonPrivate,
+		"no-store=true":                    rfc9111.ReasonNoStore,
+		`extension="oops, no-store`:        rfc9111.ReasonNoStore,
+		`extension="no-store and private"`: rfc9111.ReasonStorable,
+	} {
+		got := rfc9111.Storable(get, response(200, "Cache-Control", cc), byHandler)
+		assert.Equal(t, want, got, "%q: %s", cc, got)
+	}
+	assert.Equal(t, rfc9111.ReasonStorable, rfc9111.Storable(request("Cookie", "a=1"), response(200), byHandler))
+	assert.Equal(t, rfc9111.ReasonStorable, rfc9111.Storable(get, response(200, "Age", "99999", "Expires", "0"), byHandler))
+}
+
+func TestRFC9111_3_Method(t *testing.T) {
+	for _, method := range []string{"HEAD", "POST", "PUT", "DELETE", "OPTIONS", "QUERY", "get", "Get", "GET ", ""} {
+		for _, p := range []rfc9111.Permission{optIn, byHandler, byRFC} {
+			req := rfc9111.Request{Method: method, Header: http.Header{}}
+			assert.Equal(t, rfc9111.ReasonMethod, rfc9111.Storable(req, response(200, "Cache-Control", "public, max-age=60"), p), method)
+		}
+	}
+}
+
+func TestRFC9111_3_Status(t *testing.T) {
+	for status := range 700 {
+		byHeader := rfc9111.Storable(get, response(status, "Cache-Control", "public, max-age=60"), optIn)
+		handler := rfc9111.Storable(get, response(status), byHandler)
+		rfc := rfc9111.Storable(get, response(status, "Cache-Control", "max-age=60"), byRFC)
+		heuristic := rfc9111.Storable(get, response(status, "Etag", `"1"`), byRFC)
+
+		final := rfc9111.ReasonStorable
+		switch {
+		case status == 206:
+			final = rfc9111.ReasonPartial
+		case status < 200, status > 599, status == 304:
+			final = rfc9111.ReasonStatus
+		}
+		assert.Equal(t, final, handler, "%d by CacheFor", status)
+		assert.Equal(t, final, rfc, "%d by RFC 9111", status)
+		if status >= 400 {
+			assert.Equal(t, rfc9111.ReasonStatus, byHeader, "%d by header", status) // an error provoked by one is not for all
+		} else {
+			assert.Equal(t, final, byHeader, "%d by header", status)
+		}
+		switch status {
+		case 200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501: // RFC 9110, 15.1
+			assert.Equal(t, rfc9111.ReasonStorable, heuristic, status)
+		default:
+			assert.NotEqual(t, rfc9111.ReasonStorable, heuristic, status)
+		}
+	}
+	for _, p := range []rfc9111.Permission{optIn, byHandler, byRFC} {
+		got := rfc9111.Storable(get, response(200, "Content-Range", "bytes 0-1/2", "Cache-Control", "public, max-age=60"), p)
+		assert.Equal(t, rfc9111.ReasonPartial, got, "3.3")
+	}
+}
+
+func TestVetoesOverEveryPermission(t *testing.T) {
+	many := make([]string, 17)
+	for i := range many {
+		many[i] = fmt.Sprintf("X-%d", i)
+	}
+	for name, c := range map[string]struct {
+		req  rfc9111.Request
+		resp []string
+		want rfc9111.Reason
+	}{
+		"Set-Cookie":              {get, []string{"Set-Cookie", "a=1"}, rfc9111.ReasonSetCookie},
+		"set-cookie":              {get, []string{"set-cookie", "a=1"}, rfc9111.ReasonSetCookie},
+		"SET-COOKIE":              {get, []string{"SET-COOKIE", "a=1"}, rfc9111.ReasonSetCookie},
+		"Trailer":                 {get, []string{"Trailer", "X-Sum"}, rfc9111.ReasonTrailer},
+		"trailer by prefix":       {get, []string{http.TrailerPrefix + "Set-Cookie", "a=1"}, rfc9111.ReasonTrailer},
+		"Vary: *":                 {get, []string{"Vary", "*"}, rfc9111.ReasonVaryStar},
+		"Vary: * on line 2":       {get, []string{"Vary", "Accept", "Vary", " ,*"}, rfc9111.ReasonVaryStar},
+		"Vary: garbage":           {get, []string{"Vary", "a b"}, rfc9111.ReasonVaryStar},
+		"Vary: Authorization":     {get, []string{"Vary", "authorization"}, rfc9111.ReasonVaryAuthorization},
+		"Vary: 17 names":          {get, []string{"Vary", strings.Join(many, ",")}, rfc9111.ReasonTooManyVary},
+		"Vary: 16 names, again":   {get, []string{"Vary", strings.Join(append(many[:16:16], many[:16]...), ",") + ", accept-encoding"}, rfc9111.ReasonStorable},
+		"request says no-store":   {request("Cache-Control", "max-age=0, No-Store"), nil, rfc9111.ReasonRequestNoStore},
+		"request says no-cache":   {request("Cache-Control", "no-cache", "Pragma", "no-cache"), nil, rfc9111.ReasonStorable},
+		"private beats lifetimes": {get, []string{"Cache-Control", "private, s-maxage=60"}, rfc9111.ReasonPrivate},
+		"no-store beats private":  {get, []string{"Cache-Control", "private, no-store"}, rfc9111.ReasonNoStore},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, p := range []rfc9111.Permission{optIn, byHandler, byRFC} {
+				resp := response(200, append(c.resp, "Cache-Control", "public, max-age=60")...)
+				got := rfc9111.Storable(c.req, resp, p)
+				assert.Equal(t, c.want, got, "%+v: %s", p, got)
+			}
+		})
+	}
+
+	// Which headers is the caller's to say.
+	p := rfc9111.Permission{OptIn: true, ByHandler: true, Uncacheable: []string{"x-session"}}
+	assert.Equal(t, rfc9111.ReasonHeader, rfc9111.Storable(get, response(200, "X-Session", "1"), p))
+	assert.Equal(t, rfc9111.ReasonStorable, rfc9111.Storable(get, response(200, "Set-Cookie", "a=1"), p))
+	resp := response(200)
+	resp.Header["X-Session"] = nil // set to nothing, hence not sent
+	assert.Equal(t, rfc9111.ReasonStorable, rfc9111.Storable(get, resp, p))
+}
+
+func TestVaryCookieIsForHandlersThatAsk(t *testing.T) {
+	with, req := []string{"Vary", "Accept, COOKIE", "Cache-Control", "public, max-age=60"}, request("Cookie", "a=1")
+	assert.Equal(t, rfc9111.ReasonVaryCookie, rfc9111.Storable(req, response(200, with...), optIn))
+	assert.Equal(t, rfc9111.ReasonStorable, rfc9111.Storable(req, response(200, with...), byHandler))
+	assert.Equal(t, rfc9111.ReasonStorable, rfc9111.Storable(req, response(200, with...), byRFC))
+}
+
+// The matrix of sixteen: a request with and without Authorization, against what
+// the response says. Every column must hold every row.
+func TestRFC9111_3_5_AuthorizationMatrix(t *testing.T) {
+	const (
+		yes     = rfc9111.ReasonStorable
+		auth    = rfc9111.ReasonAuthorization
+		not     = rfc9111.ReasonNotOptedIn
+		private = rfc9111.ReasonPrivate
+		noStore = rfc9111.ReasonNoStore
+		noCache = rfc9111.ReasonNoCache
+		empty   = rfc9111.ReasonNoFreshness
+	)
+	for _, c := range []struct {
+		auth bool
+		cc   string
+		// under OptIn with CacheFor; under OptIn by the header; under RFC 9111
+		handler, header, rfc rfc9111.Reason
+	}{
+		{false, "", yes, not, empty},
+		{false, "public, max-age=60", yes, yes, yes},
+		{false, "private, max-age=60", private, private, private},
+		{false, "s-maxage=60", yes, yes, yes},
+		{false, "must-revalidate, max-age=60", yes, not, yes},
+		{false, "no-cache", yes, not, noCache},
+		{false, "no-store", noStore, noStore, noStore},
+		{false, `private="x", max-age=60`, private, private, private},
+
+		{true, "", auth, auth, auth},
+		{true, "public, max-age=60", yes, yes, yes},
+		{true, "private, max-age=60", private, private, private},
+		{true, "s-maxage=60", yes, yes, yes},
+		{true, "must-revalidate, max-age=60", yes, not, yes},
+		{true, "no-cache", auth, auth, auth},
+		{true, "no-store", noStore, noStore, noStore},
+		{true, `private="x", max-age=60`, private, private, private},
+	} {
+		req := request()
+		if c.auth {
+			req = request("Authorization", "Bearer x")
+		}
+		resp := response(200, "Cache-Control", c.cc)
+		assert.Equal(t, c.handler.String(), rfc9111.Storable(req, resp, byHandler).String(), "CacheFor, %v, %q", c.auth, c.cc)
+		assert.Equal(t, c.header.String(), rfc9111.Storable(req, resp, optIn).String(), "header, %v, %q", c.auth, c.cc)
+		assert.Equal(t, c.rfc.String(), rfc9111.Storable(req, resp, byRFC).String(), "RFC 9111, %v, %q", c.auth, c.cc)
+	}
+
+	// What looks like permission and is none.
+	for _, cc := range []string{
+		"max-age=60", "proxy-revalidate", "s-maxage", "s-maxage=0", "s-maxage=x", `public="x"`, "public x", "must-revalidate=1",
+		`extension="public"`, `extension="x, public`, "immutable", "publicly",
+	} {
+		req := request("Authorization", "")
+		got := rfc9111.Storable(req, response(200, "Cache-Control", cc), byHandler)
+		assert.Equal(t, rfc9111.ReasonAuthorization, got, "%q: %s", cc, got)
+	}
+}
+
+func TestOptInCookies(t *testing.T) {
+	req := request("Cookie", "session=1")
+	for cc, want := range map[string]rfc9111.Reason{
+		"":                   rfc9111.ReasonNotOptedIn, // the page at /account/x.css, with a cookie and no word on caching
+		"max-age=60":         rfc9111.ReasonNotOptedIn,
+		"public, max-age=60": rfc9111.ReasonStorable,
+		"s-maxage=60":        rfc9111.ReasonStorable,
+		"s-maxage=0":         rfc9111.ReasonCookie,
+	} {
+		got := rfc9111.Storable(req, response(200, "Cache-Control", cc), optIn)
+		assert.Equal(t, want, got, "%q: %s", cc, got)
+	}
+}
+
+func TestRFC9111_3_WhatMakesAResponseCacheable(t *testing.T) {
+	later := httpDate(noon.Add(time.Hour))
+	for name, c := range map[string]struct {
+		status int
+		header []string
+		want   rfc9111.Reason
+	}{
+		"max-age":                     {299, []string{"Cache-Control", "max-age=60"}, rfc9111.ReasonStorable},
+		"Expires":                     {599, []string{"Expires", later}, rfc9111.ReasonStorable},
+		"s-maxage":                    {302, []string{"Cache-Control", "s-maxage=60"}, rfc9111.ReasonStorable},
+		"public and a validator":      {302, []string{"Cache-Control", "public", "Etag", `"1"`}, rfc9111.ReasonStorable},
+		"public and nothing":          {302, []string{"Cache-Control", "public"}, rfc9111.ReasonNoFreshness},
+		"nothing":                     {302, nil, rfc9111.ReasonNoFreshness},
+		"a validator":                 {302, []string{"Etag", `"1"`}, rfc9111.ReasonNoFreshness},
+		"heuristic, a validator":      {404, []string{"Last-Modified", later}, rfc9111.ReasonStorable},
+		"heuristic, a bad validator":  {404, []string{"Last-Modified", "today", "Etag", "1"}, rfc9111.ReasonNoFreshness},
+		"heuristic, nothing":          {404, nil, rfc9111.ReasonNoFreshness},
+		"stale":                       {200, []string{"Cache-Control", "max-age=0"}, rfc9111.ReasonAlreadyStale},
+		"stale, a validator":          {200, []string{"Cache-Control", "max-age=0", "Etag", `W/"1"`}, rfc9111.ReasonStorable},
+		"stale, a window":             {200, []string{"Cache-Control", "max-age=0, stale-if-error=60"}, rfc9111.ReasonStorable},
+		"stale, the window is closed": {200, []string{"Cache-Control", "max-age=0, stale-if-error=60, must-revalidate"}, rfc9111.ReasonAlreadyStale},
+		"stale, the window is past":   {200, []string{"Cache-Control", "max-age=10, stale-while-revalidate=50", "Age", "60"}, rfc9111.ReasonAlreadyStale},
+		"expired":                     {200, []string{"Expires", "0"}, rfc9111.ReasonAlreadyStale},
+		"no-cache":                    {200, []string{"Cache-Control", "max-age=60, no-cache"}, rfc9111.ReasonNoCache},
+		"no-cache, a validator":       {200, []string{"Cache-Control", "no-cache", "Etag", `"1"`}, rfc9111.ReasonStorable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := rfc9111.Storable(get, response(c.status, c.header...), byRFC)
+			assert.Equal(t, c.want, got, got.String())
+		})
+	}
+	assert.Equal(t, rfc9111.ReasonStorable, rfc9111.Storable(get, response(302), rfc9111.Permission{ByHandler: true}))
+}
+
+func TestSharedExplicitly(t *testing.T) {
+	for cc, want := range map[string]bool{
+		"": false, "public": false, "max-age=60": false, "public, max-age=60": true, "s-maxage=60": true,
+		"s-maxage=0": true, // it speaks to shared caches; what it says is another matter
+		"private":    false,
+	} {
+		assert.Equal(t, want, rfc9111.SharedExplicitly(header("Cache-Control", cc)), cc)
+	}
+}
+
+// Texts go into Cache-Status and onto people's dashboards.
+func TestRFC9211_2_8_ReasonsAreTokens(t *testing.T) {
+	token := regexp.MustCompile(`^[a-z]+(-[a-z]+)*$`)
+	seen := map[string]bool{}
+	for r := rfc9111.ReasonStorable; r <= rfc9111.ReasonAlreadyStale; r++ {
+		assert.Regexp(t, token, r.String())
+		assert.False(t, seen[r.String()] || r.String() == "unknown", r.String())
+		seen[r.String()] = true
+	}
+	assert.Equal(t, "stored", rfc9111.ReasonStorable.String())
+	assert.Equal(t, "unknown", rfc9111.Reason(0).String())
+	assert.Equal(t, "unknown", rfc9111.Reason(255).String())
+}
+
+// drawExchange draws a request, a response and a permission; most of them are
+// near the border between stored and not.
+func drawExchange(t *rapid.T) (rfc9111.Request, rfc9111.Response, rfc9111.Permission) {
+	pick := func(label string, of ...string) string { return rapid.SampledFrom(of).Draw(t, label) }
+	req := rfc9111.Request{Method: pick("method", "GET", "GET", "GET", "HEAD"), Header: http.Header{}}
+	for _, name := range []string{"Cookie", "Authorization"} {
+		if rapid.Bool().Draw(t, name) {
+			req.Header.Set(name, "x")
+		}
+	}
+	resp := rfc9111.Response{Header: http.Header{}, Received: noon}
+	resp.Status = rapid.SampledFrom([]int{200, 200, 204, 206, 302, 304, 404, 503, 103}).Draw(t, "status")
+	for range rapid.IntRange(0, 3).Draw(t, "lines") {
+		members := rapid.SliceOfN(rapid.SampledFrom([]string{
+			"public", "max-age=60", "s-maxage=60", "max-age=0", "must-revalidate", "no-cache", `no-cache="x"`, "immutable",
+			`x="a`, `x="a, b"`, `x=a"b`, "max-age", "public=1", "", "stale-if-error=9", `y="\`, `"`,
+		}), 0, 4).Draw(t, "members")
+		key := pick("key", "Cache-Control", "cache-control")
+		resp.Header[key] = append(resp.Header[key], strings.Join(members, ", "))
+	}
+	for _, name := range []string{"Set-Cookie", "Vary", "Etag", "Age", "Content-Range"} {
+		if rapid.IntRange(0, 5).Draw(t, name) == 0 {
+			resp.Header.Set(name, pick(name+" value", "*", "Cookie", `"1"`, "30"))
+		}
+	}
+	return req, resp, rfc9111.Permission{
+		ByHandler:   rapid.Bool().Draw(t, "by handler"),
+		OptIn:       rapid.Bool().Draw(t, "opt in"),
+		Uncacheable: setByDef,
+	}
+}
+
+// no-store and private, said anywhere and in any spelling, win over everything.
+func TestRFC9111_3_VetoesNeverMakeMoreStorable(t *testing.T) {
+	for _, veto := range []string{"no-store", "private"} {
+		t.Run(veto, func(t *testing.T) {
+			rapid.Check(t, func(t *rapid.T) {
+				req, resp, p := drawExchange(t)
+				key := rapid.SampledFrom([]string{"Cache-Control", "cache-control", "CACHE-CONTROL"}).Draw(t, "veto key")
+				said := rapid.SampledFrom([]string{veto, strings.ToUpper(veto), veto + `="x"`, veto + "; x"}).Draw(t, "veto")
+				lines := resp.Header[key]
+				switch at := rapid.IntRange(0, 3).Draw(t, "place"); {
+				case at == 0 || len(lines) == 0:
+					lines = append(lines, said)
+				case at == 1:
+					lines = append([]string{said}, lines...)
+				case at == 2:
+					lines[0] = said + "," + lines[0]
+				default:
+					// Not with quotation marks of its own: these might close
+					// what is open, and so become part of it.
+					lines[0] += "," + veto
+				}
+				resp.Header[key] = lines
+				if got := rfc9111.Storable(req, resp, p); got == rfc9111.ReasonStorable {
+					t.Fatalf("stored in spite of %q: %v", said, resp.Header)
+				}
+			})
+		})
+	}
+}
+
+// The handler's word and the weaker policy only ever add permissions.
+func TestPermissionsNeverForbid(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		req, resp, p := drawExchange(t)
+		if rfc9111.Storable(req, resp, p) != rfc9111.ReasonStorable {
+			return
+		}
+		for _, more := range []rfc9111.Permission{
+			{ByHandler: true, OptIn: p.OptIn, Uncacheable: p.Uncacheable},
+			{ByHandler: p.ByHandler, Uncacheable: p.Uncacheable},
+			{ByHandler: p.ByHandler, OptIn: p.OptIn},
+		} {
+			if got := rfc9111.Storable(req, resp, more); got != rfc9111.ReasonStorable {
+				t.Fatalf("%+v permits, %+v says %s", p, more, got)
+			}
+		}
+		bare := rfc9111.Request{Method: req.Method, Header: http.Header{}}
+		if got := rfc9111.Storable(bare, resp, p); got != rfc9111.ReasonStorable {
+			t.Fatalf("without credentials: %s", got)
+		}
+	})
+}
