@@ -1,0 +1,468 @@
+package format
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"io/fs"
+)
+
+// bbolt trusts its file: handed a damaged one, it panics, or follows a page that
+// points to itself until the stack is full, which nothing can recover. And
+// opening a file for writing already changes it. So the file is first looked at
+// with plain reads that need nothing from it but to be readable.
+
+// bbolt's own layout, of its version 2 files. Integers are in the byte order of
+// the machine.
+const (
+	boltMagic   = 0xED0CDAED
+	boltVersion = 2
+
+	pageHeader = 16 // id u64, flags u16, count u16, overflow u32
+	leafElem   = 16 // flags u32, pos u32, ksize u32, vsize u32
+	branchElem = 16 // pos u32, ksize u32, page u64
+	metaLen    = 64
+
+	flagBranch = 0x01
+	flagLeaf   = 0x02
+	flagFree   = 0x10
+
+	bucketElem = 0x01
+
+	noFreelist = 1<<64 - 1
+)
+
+var native = binary.NativeEndian
+
+type boltMeta struct {
+	pageSize       uint32
+	root, freelist uint64
+	pages          uint64 // high-water mark: pages in use are below it
+	txid           uint64
+}
+
+// A Look is what plain reads of a file tell.
+type Look struct {
+	// Empty: no bytes, or a bbolt file without a bucket. It may be laid out.
+	Empty bool
+	// OneMeta: one of the two meta pages is bad, so that bbolt takes the other
+	// and with it the state of one transaction earlier.
+	OneMeta bool
+	UUID    string
+}
+
+// Examine looks at a file of a length and tells whether it is ours and whether
+// bbolt may open it. It writes nothing, needs no lock, and does not rely on one;
+// of a file in use by another process it may say that it is damaged.
+//
+// Errors: ErrForeign, ErrVersion, ErrDamaged (ours, and not to be opened), or
+// that of a read.
+func Examine(f io.ReaderAt, size int64) (Look, error) {
+	if size == 0 {
+		return Look{Empty: true}, nil
+	}
+	p := &pages{f: f, size: size, seen: map[uint64]bool{}}
+	look, err := p.examine()
+	if err == nil || p.ours {
+		return look, err
+	}
+	switch {
+	case errors.Is(err, ErrForeign), errors.Is(err, ErrDamaged):
+	default:
+		return look, err
+	}
+	// It could not be read so far as to say whose it is. Ours has the signature
+	// in its first pages, unless it was cut off before that.
+	signed, serr := p.signed()
+	switch {
+	case serr != nil:
+		return look, serr
+	case signed && (p.others == nil || p.others[string(bucketA)] != nil):
+		return look, fmt.Errorf("%w: %v", ErrDamaged, err)
+	case errors.Is(err, ErrDamaged) && size < signatureReach:
+		return look, err
+	}
+	if errors.Is(err, ErrForeign) {
+		return look, err
+	}
+	return look, fmt.Errorf("%w: %v", ErrForeign, err)
+}
+
+// signatureReach is how far from the beginning the signature lies at most: four
+// pages of an empty bbolt file, and a few that its first transaction writes.
+const signatureReach = 16 * 4096
+
+var (
+	errNotBolt = fmt.Errorf("%w: not a bbolt file", ErrForeign)
+	errOthers  = fmt.Errorf("%w: a bbolt file of another program", ErrForeign)
+)
+
+type pages struct {
+	f    io.ReaderAt
+	size int64
+	meta boltMeta
+	seen map[uint64]bool
+
+	ours   bool              // the magic was read
+	others map[string][]byte // the root's buckets, of a file without it
+}
+
+func (p *pages) examine() (look Look, err error) {
+	if err := p.readMeta(&look); err != nil {
+		return look, err
+	}
+	if need := int64(p.meta.pages) * int64(p.meta.pageSize); p.size < need {
+		return look, fmt.Errorf("%w: truncated to %d of %d bytes", ErrDamaged, p.size, need)
+	}
+	// The root first: a file of somebody else is none of our business, damaged
+	// or not.
+	root := map[string][]byte{}
+	if err := p.walk(p.meta.root, func(flags uint32, k, v []byte) {
+		if flags&bucketElem != 0 {
+			root[string(k)] = bytes.Clone(v)
+		}
+	}); err != nil {
+		return look, err
+	}
+	if len(root) == 0 {
+		look.Empty = true
+		return look, p.freelist()
+	}
+	m, ok := root[string(bucketM)]
+	if !ok {
+		p.others = root
+		return look, errOthers
+	}
+	var mark []byte
+	if err := p.bucket(m, func(_ uint32, k, v []byte) {
+		if bytes.Equal(k, keyMagic) {
+			mark = bytes.Clone(v)
+		}
+	}); err != nil {
+		return look, err
+	}
+	_, uuid, err := parseMagic(mark)
+	if errors.Is(err, ErrForeign) {
+		p.others = root
+		return look, errOthers
+	}
+	p.ours = true
+	if err != nil {
+		return look, err
+	}
+	look.UUID = fmt.Sprintf("%x", uuid)
+	if err := p.freelist(); err != nil {
+		return look, err
+	}
+	for _, name := range [][]byte{bucketK, bucketB, bucketX, bucketT, bucketG} {
+		v, ok := root[string(name)]
+		if !ok {
+			return look, fmt.Errorf("%w: bucket %s is missing", ErrDamaged, name)
+		}
+		if err := p.branches(v); err != nil {
+			return look, err
+		}
+	}
+	return look, nil
+}
+
+func (p *pages) readMeta(look *Look) error {
+	var best boltMeta
+	good := 0
+	head := make([]byte, pageHeader+metaLen)
+	// Meta page 1 is where the page size says, which meta page 0 says; where that
+	// is bad, bbolt tries all powers of two, and so do we.
+	try := func(off int64) (boltMeta, bool) {
+		if n, _ := p.f.ReadAt(head, off); n < len(head) {
+			return boltMeta{}, false
+		}
+		b := head[pageHeader:]
+		h := fnv.New64a()
+		h.Write(b[:metaLen-8])
+		if native.Uint32(b) != boltMagic || native.Uint32(b[4:]) != boltVersion || native.Uint64(b[metaLen-8:]) != h.Sum64() {
+			return boltMeta{}, false
+		}
+		return boltMeta{
+			pageSize: native.Uint32(b[8:]),
+			root:     native.Uint64(b[16:]), // then u64 sequence
+			freelist: native.Uint64(b[32:]),
+			pages:    native.Uint64(b[40:]),
+			txid:     native.Uint64(b[48:]),
+		}, true
+	}
+	consider := func(m boltMeta, ok bool) {
+		if ok && m.pageSize >= 512 && m.pageSize <= 1<<16 && m.pages < 1<<40 {
+			good++
+			if good == 1 || m.txid > best.txid {
+				best = m
+			}
+		}
+	}
+	m0, ok := try(0)
+	consider(m0, ok)
+	if ok {
+		consider(try(int64(m0.pageSize)))
+	} else {
+		for size := int64(512); size <= 1<<16 && good == 0; size <<= 1 {
+			if m1, ok := try(size); ok && int64(m1.pageSize) == size {
+				consider(m1, true)
+			}
+		}
+	}
+	if good == 0 {
+		return errNotBolt
+	}
+	look.OneMeta = good == 1
+	p.meta = best
+	return nil
+}
+
+// page reads a page with its overflow.
+func (p *pages) page(id uint64) (flags uint16, count int, data []byte, err error) {
+	ps := int64(p.meta.pageSize)
+	if id >= p.meta.pages {
+		return 0, 0, nil, fmt.Errorf("%w: page %d is beyond the end", ErrDamaged, id)
+	}
+	data = make([]byte, ps)
+	if err := p.read(data, int64(id)*ps); err != nil {
+		return 0, 0, nil, err
+	}
+	if native.Uint64(data) != id {
+		return 0, 0, nil, fmt.Errorf("%w: page %d says it is %d", ErrDamaged, id, native.Uint64(data))
+	}
+	flags, count = native.Uint16(data[8:]), int(native.Uint16(data[10:]))
+	overflow := int64(native.Uint32(data[12:]))
+	if overflow > 0 {
+		if id+uint64(overflow) >= p.meta.pages {
+			return 0, 0, nil, fmt.Errorf("%w: page %d overflows the file", ErrDamaged, id)
+		}
+		// Only roots and free lists are read whole; they are small.
+		rest := make([]byte, min(overflow*ps, 64<<20))
+		if err := p.read(rest, int64(id+1)*ps); err != nil {
+			return 0, 0, nil, err
+		}
+		data = append(data, rest...)
+	}
+	return flags, count, data, nil
+}
+
+func (p *pages) read(b []byte, off int64) error {
+	n, err := p.f.ReadAt(b, off)
+	if n == len(b) {
+		return nil
+	}
+	if err == io.EOF || err == nil {
+		return fmt.Errorf("%w: ends at %d", ErrDamaged, off+int64(n))
+	}
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		err = pe.Err
+	}
+	return fmt.Errorf("%w: read: %w", ErrDamaged, err)
+}
+
+// visit notes a page and refuses one that was reached before.
+func (p *pages) visit(id uint64) error {
+	if p.seen[id] {
+		return fmt.Errorf("%w: page %d is reached twice", ErrDamaged, id)
+	}
+	p.seen[id] = true
+	return nil
+}
+
+// walk calls f with every element of a tree, for trees that are small.
+func (p *pages) walk(id uint64, f func(flags uint32, k, v []byte)) error {
+	if err := p.visit(id); err != nil {
+		return err
+	}
+	flags, count, data, err := p.page(id)
+	if err != nil {
+		return err
+	}
+	switch flags {
+	case flagLeaf:
+		return leaf(data, count, f)
+	case flagBranch:
+		children, err := branch(data, count)
+		for i := 0; err == nil && i < len(children); i++ {
+			err = p.walk(children[i], f)
+		}
+		return err
+	}
+	return fmt.Errorf("%w: page %d has flags %#x", ErrDamaged, id, flags)
+}
+
+// bucket walks a bucket by the value it has in the root: u64 root page, u64
+// sequence, and, where the root is 0, the one page it consists of.
+func (p *pages) bucket(v []byte, f func(flags uint32, k, v []byte)) error {
+	if len(v) < 16 {
+		return fmt.Errorf("%w: bucket of %d bytes", ErrDamaged, len(v))
+	}
+	if root := native.Uint64(v); root != 0 {
+		return p.walk(root, f)
+	}
+	if v = v[16:]; len(v) < pageHeader || native.Uint16(v[8:]) != flagLeaf {
+		return fmt.Errorf("%w: inline bucket", ErrDamaged)
+	}
+	return leaf(v, int(native.Uint16(v[10:])), f)
+}
+
+// branches walks the branch pages of a bucket. Its trees are balanced, so the way
+// down along the first children tells on which level the leaves are; these are
+// not read, because there are as many as the file has pages.
+func (p *pages) branches(v []byte) error {
+	if len(v) < 16 {
+		return fmt.Errorf("%w: bucket of %d bytes", ErrDamaged, len(v))
+	}
+	root := native.Uint64(v)
+	if root == 0 {
+		return p.bucket(v, func(uint32, []byte, []byte) {})
+	}
+	depth := 0
+	for id := root; ; depth++ {
+		if depth > 32 {
+			return fmt.Errorf("%w: a tree of more than 32 levels", ErrDamaged)
+		}
+		flags, children, err := p.children(id)
+		if err != nil {
+			return err
+		}
+		if flags == flagLeaf {
+			break
+		}
+		id = children[0]
+	}
+	return p.descend(root, depth)
+}
+
+func (p *pages) descend(id uint64, depth int) error {
+	if err := p.visit(id); err != nil {
+		return err
+	}
+	if id >= p.meta.pages {
+		return fmt.Errorf("%w: page %d is beyond the end", ErrDamaged, id)
+	}
+	if depth == 0 {
+		return nil
+	}
+	flags, children, err := p.children(id)
+	if err != nil {
+		return err
+	}
+	if flags != flagBranch {
+		return fmt.Errorf("%w: page %d is a leaf among branches", ErrDamaged, id)
+	}
+	for _, child := range children {
+		if err := p.descend(child, depth-1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// children reads a page without its overflow if it is a leaf.
+func (p *pages) children(id uint64) (flags uint16, children []uint64, err error) {
+	if id >= p.meta.pages {
+		return 0, nil, fmt.Errorf("%w: page %d is beyond the end", ErrDamaged, id)
+	}
+	var head [pageHeader]byte
+	if err := p.read(head[:], int64(id)*int64(p.meta.pageSize)); err != nil {
+		return 0, nil, err
+	}
+	if native.Uint64(head[:]) == id && native.Uint16(head[8:]) == flagLeaf {
+		return flagLeaf, nil, nil
+	}
+	flags, count, data, err := p.page(id)
+	if err != nil {
+		return 0, nil, err
+	}
+	if flags != flagBranch {
+		return 0, nil, fmt.Errorf("%w: page %d has flags %#x", ErrDamaged, id, flags)
+	}
+	children, err = branch(data, count)
+	return flags, children, err
+}
+
+func branch(data []byte, count int) ([]uint64, error) {
+	if count == 0 || pageHeader+count*branchElem > len(data) {
+		return nil, fmt.Errorf("%w: branch page of %d elements", ErrDamaged, count)
+	}
+	children := make([]uint64, count)
+	for i := range children {
+		e := data[pageHeader+i*branchElem:]
+		pos, ksize := int(native.Uint32(e)), int(native.Uint32(e[4:]))
+		if at := pageHeader + i*branchElem + pos; at+ksize > len(data) || at < 0 {
+			return nil, fmt.Errorf("%w: branch element out of its page", ErrDamaged)
+		}
+		children[i] = native.Uint64(e[8:])
+	}
+	return children, nil
+}
+
+func leaf(data []byte, count int, f func(flags uint32, k, v []byte)) error {
+	if pageHeader+count*leafElem > len(data) {
+		return fmt.Errorf("%w: leaf page of %d elements", ErrDamaged, count)
+	}
+	for i := range count {
+		off := pageHeader + i*leafElem
+		e := data[off:]
+		flags := native.Uint32(e)
+		k := off + int(native.Uint32(e[4:]))
+		v := k + int(native.Uint32(e[8:]))
+		end := v + int(native.Uint32(e[12:]))
+		if k < 0 || v < k || end < v || end > len(data) {
+			return fmt.Errorf("%w: leaf element out of its page", ErrDamaged)
+		}
+		f(flags, data[k:v], data[v:end])
+	}
+	return nil
+}
+
+func (p *pages) freelist() error {
+	if p.meta.freelist == noFreelist {
+		// bbolt would walk all pages on a goroutine of its own, where a panic
+		// cannot be recovered. We never write such a file.
+		return fmt.Errorf("%w: no free list", ErrDamaged)
+	}
+	if err := p.visit(p.meta.freelist); err != nil {
+		return err
+	}
+	flags, count, data, err := p.page(p.meta.freelist)
+	if err != nil {
+		return err
+	}
+	if flags != flagFree {
+		return fmt.Errorf("%w: free list has flags %#x", ErrDamaged, flags)
+	}
+	ids, n := data[pageHeader:], uint64(count)
+	if count == 0xFFFF { // then the number stands in the first word
+		if len(ids) < 8 {
+			return fmt.Errorf("%w: free list", ErrDamaged)
+		}
+		n, ids = native.Uint64(ids), ids[8:]
+	}
+	if n > uint64(len(ids))/8 {
+		return fmt.Errorf("%w: free list of %d pages", ErrDamaged, n)
+	}
+	last := uint64(1)
+	for i := range n {
+		id := native.Uint64(ids[8*i:])
+		if id <= last || id >= p.meta.pages {
+			return fmt.Errorf("%w: free list names page %d", ErrDamaged, id)
+		}
+		last = id
+	}
+	return nil
+}
+
+// signed looks for the signature in the first pages.
+func (p *pages) signed() (bool, error) {
+	b := make([]byte, min(p.size, signatureReach))
+	if _, err := p.f.ReadAt(b, 0); err != nil && err != io.EOF {
+		return false, err
+	}
+	return bytes.Contains(b, []byte(Signature)), nil
+}

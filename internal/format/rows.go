@@ -1,0 +1,453 @@
+package format
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/accelhttp/accelerator/accel"
+)
+
+// Get reads the entry of a key in a transaction of its own, touching only what it
+// needs: it is the disk's part of a hit. names has the resource's Vary names
+// when they are others than vary; the error is then ErrNotFound.
+func Get(btx *bolt.Tx, key accel.Key, vary []string) (e *accel.Entry, row Row, names []string, err error) {
+	k, b := btx.Bucket(bucketK), btx.Bucket(bucketB)
+	if k == nil || b == nil {
+		return nil, row, nil, fmt.Errorf("%w: a bucket is missing", ErrDamaged)
+	}
+	var kb [KeyLen]byte
+	AppendKey(kb[:0], key)
+	v := k.Get(kb[:])
+	if v == nil {
+		if v := k.Get(kb[:resourceLen]); v != nil {
+			all, err := decodeVariants(kb[:resourceLen], v)
+			if err != nil {
+				return nil, row, nil, err
+			}
+			if !slices.Equal(all.names, vary) {
+				return nil, row, all.names, ErrNotFound
+			}
+		}
+		return nil, row, nil, ErrNotFound
+	}
+	if row, err = decodeRow(kb[:], v); err != nil {
+		return nil, row, nil, err
+	}
+	if e, err = readRecord(b, kb[:], row); err != nil {
+		return nil, row, nil, err
+	}
+	if !slices.Equal(e.Vary, vary) {
+		return nil, row, e.Vary, ErrNotFound
+	}
+	return e, row, nil, nil
+}
+
+func readRecord(b *bolt.Bucket, key []byte, row Row) (*accel.Entry, error) {
+	c := b.Cursor()
+	at, v := c.Seek(bodyID(row.ID, 0))
+	if !bytes.Equal(at, bodyID(row.ID, 0)) {
+		return nil, fmt.Errorf("%w: no record %d", ErrDamaged, row.ID)
+	}
+	head, err := unseal(bodyKey(key, row.ID, 0), v)
+	if err != nil {
+		return nil, err
+	}
+	e, lengths, err := decodeHead(head)
+	if err != nil {
+		return nil, err
+	}
+	if len(lengths)+1 != int(row.Parts) {
+		return nil, fmt.Errorf("%w: record %d has %d bodies", ErrDamaged, row.ID, len(lengths))
+	}
+	for i, n := range lengths {
+		at, v := c.Next()
+		if !bytes.Equal(at, bodyID(row.ID, byte(i+1))) {
+			return nil, fmt.Errorf("%w: record %d lacks part %d", ErrDamaged, row.ID, i+1)
+		}
+		data, err := unseal(bodyKey(key, row.ID, byte(i+1)), v)
+		if err != nil {
+			return nil, err
+		}
+		if uint64(len(data)) != n {
+			return nil, fmt.Errorf("%w: record %d, part %d has %d bytes", ErrDamaged, row.ID, i+1, len(data))
+		}
+		e.Bodies[i].Data = bytes.Clone(data)
+	}
+	e.At, e.FreshUntil, e.KeepUntil, e.Marks = row.At, row.FreshUntil, row.KeepUntil, row.Marks
+	return e, nil
+}
+
+func bodyID(id uint64, part byte) []byte {
+	return append(u64(id), part)
+}
+
+func tagKey(h accel.Hash, id uint64) []byte { return u64pair(uint64(h), id) }
+
+// tagRow is a row of bucket t: enough to sweep by, and to show.
+type tagRow struct {
+	n         uint64 // of the entry's position
+	size      uint64
+	keepUntil uint64
+	key       []byte
+}
+
+func (r tagRow) encode(key []byte) []byte {
+	b := make([]byte, 0, 24+KeyLen)
+	b = binary.BigEndian.AppendUint64(b, r.n)
+	b = binary.BigEndian.AppendUint64(b, r.size)
+	b = binary.BigEndian.AppendUint64(b, r.keepUntil)
+	return seal(key, append(b, r.key...))
+}
+
+func decodeTagRow(key, v []byte) (tagRow, error) {
+	b, err := unseal(key, v)
+	if err != nil {
+		return tagRow{}, err
+	}
+	if len(b) != 24+KeyLen {
+		return tagRow{}, fmt.Errorf("%w: tag row of %d bytes", ErrDamaged, len(b))
+	}
+	return tagRow{
+		n:         binary.BigEndian.Uint64(b),
+		size:      binary.BigEndian.Uint64(b[8:]),
+		keepUntil: binary.BigEndian.Uint64(b[16:]),
+		key:       bytes.Clone(b[24:]),
+	}, nil
+}
+
+// Row returns the row of a key in bucket k, or ErrNotFound.
+func (tx *Tx) Row(key accel.Key) (Row, error) {
+	kb := AppendKey(tx.key[:0], key)
+	v := tx.k.Get(kb)
+	if v == nil {
+		return Row{}, ErrNotFound
+	}
+	return decodeRow(kb, v)
+}
+
+// Record reads the whole entry of a row.
+func (tx *Tx) Record(row Row) (*accel.Entry, error) {
+	return readRecord(tx.b, AppendKey(tx.key[:0], row.Key), row)
+}
+
+// Put stores an entry and all its rows. What the key held before goes, and with
+// it what the resource's variants no longer allow.
+func (tx *Tx) Put(e *accel.Entry, staleSince time.Time) error {
+	if _, err := tx.Displace(e.Key, e.Vary); err != nil {
+		return err
+	}
+	if err := tx.addVariant(e); err != nil {
+		return err
+	}
+	id, err := tx.b.NextSequence()
+	if err != nil {
+		return err
+	}
+	key := AppendKey(make([]byte, 0, KeyLen), e.Key)
+	row := Row{ID: id, Parts: uint8(1 + len(e.Bodies))}
+	head := seal(bodyKey(key, id, 0), encodeHead(e))
+	if err := tx.b.Put(bodyID(id, 0), head); err != nil {
+		return err
+	}
+	row.Size = uint64(len(head))
+	for i, body := range e.Bodies {
+		part := byte(i + 1)
+		v := seal(bodyKey(key, id, part), body.Data)
+		if err := tx.b.Put(bodyID(id, part), v); err != nil {
+			return err
+		}
+		row.Size += uint64(len(v))
+	}
+	return tx.link(row, key, e, staleSince)
+}
+
+// Renew gives an entry that is stored, and whose row this is, the header, times,
+// tags and position of e. Its bodies stay where they are.
+func (tx *Tx) Renew(row Row, e *accel.Entry, staleSince time.Time) error {
+	key := AppendKey(make([]byte, 0, KeyLen), e.Key)
+	old := len(tx.b.Get(bodyID(row.ID, 0)))
+	if err := tx.unlink(row, key); err != nil {
+		return err
+	}
+	head := seal(bodyKey(key, row.ID, 0), encodeHead(e))
+	if err := tx.b.Put(bodyID(row.ID, 0), head); err != nil {
+		return err
+	}
+	row.Size = row.Size - uint64(old) + uint64(len(head)) - rowsSize(len(row.Marks))
+	return tx.link(row, key, e, staleSince)
+}
+
+// rowsSize is what the rows beside the record take, with bbolt's sixteen bytes
+// for each element.
+func rowsSize(marks int) uint64 {
+	k := KeyLen + 64 + 8*marks
+	x := 16 + KeyLen
+	t := (marks - 2) * (16 + 29 + KeyLen)
+	return uint64(k + x + max(t, 0) + 16*(marks+2))
+}
+
+// link writes the rows that lead to a record.
+func (tx *Tx) link(row Row, key []byte, e *accel.Entry, staleSince time.Time) error {
+	row.Key, row.At = e.Key, e.At
+	row.FreshUntil, row.KeepUntil, row.StaleSince = e.FreshUntil, e.KeepUntil, staleSince
+	row.Marks = e.Marks
+	row.Size += rowsSize(len(e.Marks))
+	if err := tx.k.Put(key, row.encode(key)); err != nil {
+		return err
+	}
+	keep := putTime(e.KeepUntil)
+	if err := tx.x.Put(u64pair(keep, row.ID), key); err != nil {
+		return err
+	}
+	for i, h := range tagMarks(e.Marks) {
+		if name := tagKey(h, 0); tx.t.Get(name) == nil && i < len(e.Tags) {
+			if err := tx.t.Put(name, []byte(e.Tags[i])); err != nil {
+				return err
+			}
+		}
+		tk := tagKey(h, row.ID)
+		if err := tx.t.Put(tk, tagRow{n: e.At.N, size: row.Size, keepUntil: keep, key: key}.encode(tk)); err != nil {
+			return err
+		}
+	}
+	tx.SetSeq(e.At.N)
+	tx.meta.Entries++
+	tx.meta.Bytes += row.Size
+	return nil
+}
+
+// tagMarks leaves out the marks of URL and target, which need no rows of their
+// own: the key begins with the target's.
+func tagMarks(marks []accel.Hash) []accel.Hash {
+	return marks[min(2, len(marks)):]
+}
+
+// unlink deletes the rows that lead to a record.
+func (tx *Tx) unlink(row Row, key []byte) error {
+	if err := tx.k.Delete(key); err != nil {
+		return err
+	}
+	if err := tx.x.Delete(u64pair(putTime(row.KeepUntil), row.ID)); err != nil {
+		return err
+	}
+	for _, h := range tagMarks(row.Marks) {
+		if err := tx.t.Delete(tagKey(h, row.ID)); err != nil {
+			return err
+		}
+		// The tag's name goes with its last entry.
+		c := tx.t.Cursor()
+		if k, _ := c.Seek(tagKey(h, 1)); k == nil || !bytes.HasPrefix(k, u64(uint64(h))) {
+			if err := tx.t.Delete(tagKey(h, 0)); err != nil {
+				return err
+			}
+		}
+	}
+	tx.meta.Entries -= min(tx.meta.Entries, 1)
+	tx.meta.Bytes -= min(tx.meta.Bytes, row.Size)
+	return nil
+}
+
+// Delete removes the entry of a key with all its rows, if its id is id or id is
+// 0. It returns ErrNotFound if there is none.
+func (tx *Tx) Delete(key accel.Key, id uint64) error {
+	row, err := tx.Row(key)
+	if err != nil {
+		return err
+	}
+	if id != 0 && row.ID != id {
+		return ErrNotFound
+	}
+	return tx.delete(row)
+}
+
+func (tx *Tx) delete(row Row) error {
+	key := AppendKey(make([]byte, 0, KeyLen), row.Key)
+	if err := tx.unlink(row, key); err != nil {
+		return err
+	}
+	if err := tx.deleteRecord(row.ID); err != nil {
+		return err
+	}
+	return tx.dropVariant(row.Key)
+}
+
+func (tx *Tx) deleteRecord(id uint64) error {
+	c := tx.b.Cursor()
+	var parts [][]byte
+	for k, _ := c.Seek(bodyID(id, 0)); bytes.HasPrefix(k, u64(id)); k, _ = c.Next() {
+		parts = append(parts, bytes.Clone(k))
+	}
+	for _, k := range parts {
+		if err := tx.b.Delete(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func resourceKey(key accel.Key) []byte {
+	return AppendKey(make([]byte, 0, KeyLen), key)[:resourceLen]
+}
+
+func (tx *Tx) readVariants(rk []byte) (variants, bool, error) {
+	v := tx.k.Get(rk)
+	if v == nil {
+		return variants{}, false, nil
+	}
+	all, err := decodeVariants(rk, v)
+	return all, err == nil, err
+}
+
+// Displace deletes what a Put at a key, with these Vary names, would replace: the
+// entry there, and all of the resource's if their names are others. It reports
+// whether there was anything.
+func (tx *Tx) Displace(key accel.Key, vary []string) (changed bool, err error) {
+	switch err := tx.Delete(key, 0); err {
+	case nil:
+		changed = true
+	case ErrNotFound:
+	default:
+		return false, err
+	}
+	rk := resourceKey(key)
+	all, _, err := tx.readVariants(rk)
+	if err != nil || slices.Equal(all.names, vary) {
+		return changed, err
+	}
+	return true, tx.deleteVariants(rk)
+}
+
+// addVariant makes room for e, which has been displaced, among its resource's
+// variants.
+func (tx *Tx) addVariant(e *accel.Entry) error {
+	rk := resourceKey(e.Key)
+	all, known, err := tx.readVariants(rk)
+	if err != nil {
+		return err
+	}
+	if !known {
+		if e.Vary == nil && e.Key.Variant == (accel.Digest{}) {
+			return nil // the common case: one entry, no row
+		}
+		all.names = e.Vary
+		// An entry that depends on nothing may stand there without a row.
+		if tx.k.Get(AppendKey(nil, accel.Key{Target: e.Key.Target, Resource: e.Key.Resource})) != nil {
+			all.digests = append(all.digests, accel.Digest{})
+		}
+	}
+	for len(all.digests) >= accel.MaxVariants {
+		oldest := e.Key
+		oldest.Variant = all.digests[0]
+		all.digests = all.digests[1:]
+		row, err := tx.Row(oldest)
+		if err == nil {
+			key := AppendKey(make([]byte, 0, KeyLen), oldest)
+			if err = tx.unlink(row, key); err == nil {
+				err = tx.deleteRecord(row.ID)
+			}
+		}
+		if err != nil && err != ErrNotFound {
+			return err
+		}
+	}
+	all.digests = append(all.digests, e.Key.Variant)
+	return tx.k.Put(rk, all.encode(rk))
+}
+
+func (tx *Tx) deleteVariants(rk []byte) error {
+	rows, _, err := tx.rows(rk, nil, nil, 1<<30)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if err := tx.delete(row); err != nil {
+			return err
+		}
+	}
+	return tx.k.Delete(rk)
+}
+
+// dropVariant takes a deleted entry off its resource's list.
+func (tx *Tx) dropVariant(key accel.Key) error {
+	rk := resourceKey(key)
+	all, known, err := tx.readVariants(rk)
+	if err != nil || !known {
+		return err
+	}
+	all.digests = slices.DeleteFunc(all.digests, func(d accel.Digest) bool { return d == key.Variant })
+	if len(all.digests) == 0 {
+		return tx.k.Delete(rk)
+	}
+	return tx.k.Put(rk, all.encode(rk))
+}
+
+// rows collects up to limit rows of bucket k under a prefix, beginning at from,
+// that match says yes to (nil: all), and where to go on; nil at the end. It looks
+// at no more than scan rows.
+func (tx *Tx) rows(prefix, from []byte, match func(Row) bool, limit int) (rows []Row, next []byte, err error) {
+	if from == nil {
+		from = prefix
+	}
+	c := tx.k.Cursor()
+	seen := 0
+	for k, v := c.Seek(from); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
+		if len(k) != KeyLen {
+			continue
+		}
+		if seen++; seen > 64*limit || len(rows) == limit {
+			return rows, bytes.Clone(k), nil
+		}
+		row, err := decodeRow(bytes.Clone(k), v)
+		if err != nil {
+			return nil, nil, err
+		}
+		if match == nil || match(row) {
+			rows = append(rows, row)
+		}
+	}
+	return rows, nil, nil
+}
+
+// Standing is what a Put would find in its way.
+type Standing struct {
+	Row    Row    // what the key holds; zero if nothing
+	Higher uint64 // the highest position among the entries that would have to go
+}
+
+// Stands tells what a Put at a key, with these Vary names, would replace.
+func Stands(btx *bolt.Tx, key accel.Key, vary []string) (Standing, error) {
+	var st Standing
+	k := btx.Bucket(bucketK)
+	if k == nil {
+		return st, fmt.Errorf("%w: a bucket is missing", ErrDamaged)
+	}
+	rk := resourceKey(key)
+	others := vary != nil // without a row of variants, what stands has no names
+	c := k.Cursor()
+	for at, v := c.Seek(rk); bytes.HasPrefix(at, rk); at, v = c.Next() {
+		if len(at) == resourceLen {
+			all, err := decodeVariants(at, v)
+			if err != nil {
+				return st, err
+			}
+			others = !slices.Equal(all.names, vary)
+			continue
+		}
+		row, err := decodeRow(bytes.Clone(at), v)
+		if err != nil {
+			return st, err
+		}
+		if row.Key == key {
+			st.Row = row
+		}
+		if row.Key == key || others {
+			st.Higher = max(st.Higher, row.At.N)
+		}
+	}
+	return st, nil
+}

@@ -1,0 +1,327 @@
+package format
+
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/fnv"
+	"slices"
+	"time"
+
+	"github.com/accelhttp/accelerator/accel"
+	"github.com/accelhttp/accelerator/internal/marks"
+)
+
+// A step of sweeping deletes a bounded number of entries and says where the next
+// one goes on: nil when there is nothing left to do.
+
+// SweepExpired deletes up to limit entries whose KeepUntil has passed.
+func (tx *Tx) SweepExpired(now time.Time, limit int) (deleted int, more bool, err error) {
+	type due struct{ x, key []byte }
+	var list []due
+	c := tx.x.Cursor()
+	for k, v := c.First(); k != nil && len(list) < limit; k, v = c.Next() {
+		if len(k) != 16 || binary.BigEndian.Uint64(k) > putTime(now) {
+			break
+		}
+		list = append(list, due{bytes.Clone(k), bytes.Clone(v)})
+	}
+	for _, d := range list {
+		id := binary.BigEndian.Uint64(d.x[8:])
+		key, err := ParseKey(d.key)
+		if err == nil {
+			err = tx.Delete(key, id)
+		}
+		if err == ErrNotFound {
+			// The row leads nowhere: only damage leaves such a one.
+			if err = tx.x.Delete(d.x); err == nil {
+				err = tx.deleteRecord(id)
+			}
+		}
+		if err != nil {
+			return deleted, false, err
+		}
+		deleted++
+	}
+	return deleted, len(list) == limit, nil
+}
+
+// SweepMark deletes up to limit entries that the row strikes, and writes
+// StaleSince into those that it makes stale. When next is nil, no entry is left
+// that it strikes or makes stale, and DeleteMark may follow.
+func (tx *Tx) SweepMark(r marks.Row, from []byte, limit int) (deleted int, next []byte, err error) {
+	var rows []Row
+	if r.Mark.Kind == accel.KindTag {
+		rows, next, err = tx.tagged(r, from, limit)
+	} else {
+		rows, next, err = tx.rows(u64(uint64(targetOf(r.Mark))), from, func(row Row) bool {
+			return (r.Strikes(row.At.N) || r.Stales(row.At.N)) && slices.Contains(row.Marks, r.Mark.Hash)
+		}, limit)
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	for _, row := range rows {
+		if r.Strikes(row.At.N) {
+			if err := tx.delete(row); err != nil {
+				return deleted, nil, err
+			}
+			deleted++
+			continue
+		}
+		if row.StaleSince.IsZero() || r.Since.Before(row.StaleSince) {
+			row.StaleSince = r.Since
+			key := AppendKey(nil, row.Key)
+			if err := tx.k.Put(key, row.encode(key)); err != nil {
+				return deleted, nil, err
+			}
+		}
+	}
+	return deleted, next, nil
+}
+
+func targetOf(m accel.Mark) accel.Hash {
+	if m.Kind == accel.KindURL {
+		return m.Target
+	}
+	return m.Hash
+}
+
+// tagged collects the rows of entries that bear a tag and are older than its
+// marks.
+func (tx *Tx) tagged(r marks.Row, from []byte, limit int) (rows []Row, next []byte, err error) {
+	if from == nil {
+		from = tagKey(r.Mark.Hash, 1)
+	}
+	c := tx.t.Cursor()
+	seen := 0
+	for k, v := c.Seek(from); bytes.HasPrefix(k, u64(uint64(r.Mark.Hash))); k, v = c.Next() {
+		if seen++; seen > 64*limit || len(rows) == limit {
+			return rows, bytes.Clone(k), nil
+		}
+		t, err := decodeTagRow(k, v)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !r.Strikes(t.n) && !r.Stales(t.n) {
+			continue
+		}
+		key, err := ParseKey(t.key)
+		if err != nil {
+			return nil, nil, err
+		}
+		row, err := tx.Row(key)
+		if err != nil {
+			if err == ErrNotFound {
+				err = ErrDamaged
+			}
+			return nil, nil, err
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil, nil
+}
+
+// Older reports whether the file may hold an entry that the row strikes or makes
+// stale. It looks at a bounded number of rows; when that is not enough, it may.
+func (tx *Tx) Older(r marks.Row) (bool, error) {
+	if r.Mark.Kind == accel.KindAll {
+		return true, nil
+	}
+	if r.Mark.Kind == accel.KindTag {
+		rows, next, err := tx.tagged(r, nil, 1)
+		return len(rows) > 0 || next != nil, err
+	}
+	rows, next, err := tx.rows(u64(uint64(targetOf(r.Mark))), nil, func(row Row) bool {
+		return (r.Strikes(row.At.N) || r.Stales(row.At.N)) && slices.Contains(row.Marks, r.Mark.Hash)
+	}, 1)
+	return len(rows) > 0 || next != nil, err
+}
+
+// SweepFloor deletes up to limit entries below n.
+func (tx *Tx) SweepFloor(n uint64, from []byte, limit int) (deleted int, next []byte, err error) {
+	rows, next, err := tx.rows(nil, from, func(row Row) bool { return row.At.N < n }, limit)
+	if err != nil {
+		return 0, nil, err
+	}
+	for _, row := range rows {
+		if err := tx.delete(row); err != nil {
+			return deleted, nil, err
+		}
+		deleted++
+	}
+	return deleted, next, nil
+}
+
+// Evict deletes up to limit entries in the order of their ids, beginning at the
+// hand, leaving those that spare says yes to. It returns where the hand stands
+// now: 0 when it has come to the end. Going by id, deletions lie side by side;
+// in random order they would write fifteen times as much.
+func (tx *Tx) Evict(hand uint64, limit int, spare func(accel.Key) bool) (deleted int, next uint64, err error) {
+	type victim struct {
+		id  uint64
+		key []byte
+	}
+	var list []victim
+	c := tx.b.Cursor()
+	seen := 0
+	for k, v := c.Seek(bodyID(hand, 0)); k != nil; {
+		if len(k) != 9 {
+			return 0, 0, ErrDamaged
+		}
+		id := binary.BigEndian.Uint64(k)
+		if seen++; len(list) == limit || seen > 16*limit {
+			next = id
+			break
+		}
+		// The head begins with the entry's key.
+		if k[8] == 0 && len(v) >= 5+KeyLen {
+			kb := bytes.Clone(v[5 : 5+KeyLen])
+			if key, err := ParseKey(kb); err == nil && !spare(key) {
+				list = append(list, victim{id, kb})
+			}
+		} else {
+			list = append(list, victim{id: id})
+		}
+		k, v = c.Seek(bodyID(id+1, 0))
+	}
+	for _, vic := range list {
+		err := ErrNotFound
+		if key, perr := ParseKey(vic.key); perr == nil {
+			err = tx.Delete(key, vic.id)
+		}
+		if err == ErrNotFound {
+			err = tx.deleteRecord(vic.id)
+		}
+		if err != nil {
+			return deleted, 0, err
+		}
+		deleted++
+	}
+	return deleted, next, nil
+}
+
+func markKey(m accel.Mark) []byte {
+	return binary.BigEndian.AppendUint64([]byte{byte(m.Kind)}, uint64(m.Hash))
+}
+
+// u64 hard, u64 soft, u64 since, u64 target
+func encodeMark(r marks.Row) []byte {
+	b := u64pair(r.Hard, r.Soft)
+	b = binary.BigEndian.AppendUint64(b, putTime(r.Since))
+	return binary.BigEndian.AppendUint64(b, uint64(r.Mark.Target))
+}
+
+func decodeMark(k, v []byte) (r marks.Row, ok bool) {
+	if len(k) != 9 || len(v) != 32 {
+		return r, false
+	}
+	return marks.Row{
+		Mark: accel.Mark{
+			Kind:   accel.MarkKind(k[0]),
+			Hash:   accel.Hash(binary.BigEndian.Uint64(k[1:])),
+			Target: accel.Hash(binary.BigEndian.Uint64(v[24:])),
+		},
+		Hard:  binary.BigEndian.Uint64(v),
+		Soft:  binary.BigEndian.Uint64(v[8:]),
+		Since: getTime(binary.BigEndian.Uint64(v[16:])),
+	}, true
+}
+
+// markSum is what a row adds to the sum in m.marks. Sums add up, so that one row
+// can be changed without reading the others.
+func markSum(k, v []byte) uint64 {
+	h := fnv.New64a()
+	h.Write(k)
+	h.Write(v)
+	return h.Sum64()
+}
+
+// Marks reads bucket g. whole is false if it is not what m.marks says it was:
+// then an invalidation may be missing, and nothing in the file may be trusted.
+func (tx *Tx) Marks() (rows []marks.Row, whole bool, err error) {
+	var count, sum uint64
+	c := tx.g.Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		r, ok := decodeMark(k, v)
+		if !ok {
+			return nil, false, nil
+		}
+		rows = append(rows, r)
+		count++
+		sum += markSum(k, v)
+	}
+	return rows, count == tx.meta.Marks && sum == tx.meta.marksSum, nil
+}
+
+// WriteMarks writes rows into bucket g. A row that is there is replaced: the
+// caller's is at least as high, because marks only grow.
+func (tx *Tx) WriteMarks(rows []marks.Row) error {
+	for _, r := range rows {
+		k, v := markKey(r.Mark), encodeMark(r)
+		if old := tx.g.Get(k); old != nil {
+			tx.meta.Marks--
+			tx.meta.marksSum -= markSum(k, old)
+		}
+		if err := tx.g.Put(k, v); err != nil {
+			return err
+		}
+		tx.meta.Marks++
+		tx.meta.marksSum += markSum(k, v)
+		tx.SetSeq(max(r.Hard, r.Soft))
+	}
+	return nil
+}
+
+// DeleteMark deletes a row from bucket g if it still is what was swept.
+func (tx *Tx) DeleteMark(r marks.Row) (bool, error) {
+	k := markKey(r.Mark)
+	old := tx.g.Get(k)
+	if old == nil {
+		return true, nil
+	}
+	if have, ok := decodeMark(k, old); !ok || have.Hard != r.Hard || have.Soft != r.Soft {
+		return false, nil
+	}
+	tx.meta.Marks--
+	tx.meta.marksSum -= markSum(k, old)
+	return true, tx.g.Delete(k)
+}
+
+// DeleteMarksBelow deletes the rows that the floor stands for. It is called in
+// the transaction that writes the floor, or a later one, never an earlier.
+func (tx *Tx) DeleteMarksBelow(floor uint64) error {
+	rows, _, err := tx.Marks()
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		if max(r.Hard, r.Soft) <= floor {
+			if _, err := tx.DeleteMark(r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// HasMark reports whether bucket g has a row for a mark.
+func (tx *Tx) HasMark(m accel.Mark) bool { return tx.g.Get(markKey(m)) != nil }
+
+// ResetMarks empties bucket g, whole or not: the floor stands for everything that
+// was in it.
+func (tx *Tx) ResetMarks() error {
+	c := tx.g.Cursor()
+	for k, _ := c.First(); k != nil; k, _ = c.First() {
+		if err := c.Delete(); err != nil {
+			return err
+		}
+	}
+	tx.meta.Marks, tx.meta.marksSum = 0, 0
+	return nil
+}
+
+// Due reports whether SweepExpired has something to do.
+func (tx *Tx) Due(now time.Time) bool {
+	k, _ := tx.x.Cursor().First()
+	return len(k) >= 8 && binary.BigEndian.Uint64(k) <= putTime(now)
+}
