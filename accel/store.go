@@ -177,7 +177,8 @@ type Position struct {
 	// Epoch is drawn anew with every opening of a store.
 	Epoch uint64
 	// N is the number of the last invalidation before this point. It never
-	// falls, not even from one epoch of a file to the next.
+	// falls within an epoch, nor from one epoch to the next in one process; after
+	// a crash it is at least the highest that was written down.
 	N uint64
 }
 

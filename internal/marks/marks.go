@@ -22,19 +22,25 @@
 // package keeps, or has its part in. Three of them deserve a word here, because
 // the code that keeps them looks accidental:
 //
-// Positions held by Begin, and those of entries waiting in a write queue (Hold),
-// keep every mark above them in memory. When a mark is dropped, the horizon
-// rises to it, and whatever comes with a position below the horizon is refused:
-// so a handler that hangs, or a caller that forgot to Begin, costs its own entry
-// and nothing else.
+// Positions held by Begin, and those of entries waiting in a write queue, keep
+// every mark above them in memory. When a mark is going to be dropped, the
+// horizon rises to it, before memory is scanned, and whatever comes with a
+// position below the horizon is refused: so a handler that hangs, or a caller
+// that forgot to Begin, costs its own entry and nothing else.
 //
-// A read of the disk sees an older state of it: the entry it returns may have
-// been deleted, and the mark that struck it dropped, before the read ends. Gen
-// is taken before such a read and compared after: it changes when pruning
-// begins, before memory is scanned.
+// Whoever looks an entry up, in memory, in the queue or on disk, holds a copy
+// that nobody else sees: it may be deleted, and the mark that struck it dropped,
+// before its marks are looked at. Gen is taken before the look-up and compared
+// after the marks were looked at: it changes when marks are dropped.
 //
 // A soft mark never refuses anything. Its number decides which entries are
 // stale, its time since when.
+//
+// # Order of locks
+//
+// Admit and Promote run the store's code inside the lock of Marks, which
+// therefore comes first: nothing here may be called inside a lock that this code
+// takes. Gen and N take no lock.
 package marks
 
 import (
@@ -104,15 +110,16 @@ type hold struct {
 type Marks struct {
 	// n is the number of the last invalidation, hard or soft. It is read without
 	// the lock by every hit, and written with it, after the marks it stands for.
-	n   atomic.Uint64
-	gen atomic.Uint64 // number of prunings begun
+	n atomic.Uint64
+	// gen counts the times that marks were dropped; it is written with the lock.
+	gen atomic.Uint64
 
 	limit int
 
 	mu      sync.RWMutex // protects following
 	epoch   uint64
 	floor   uint64 // entries below are invalid
-	horizon uint64 // no mark at or below it is certain to be remembered
+	horizon uint64 // no mark at or below it, or the floor, is certain to be remembered
 	rows    map[accel.Hash]row
 	peak    int // most rows since the map was built
 	softAll bool
@@ -170,7 +177,8 @@ func (m *Marks) End(at accel.Position) {
 	}
 }
 
-// Release lets the position of a queued entry go: it was written, or dropped.
+// Release lets the position of a queued entry go: it was written, or dropped,
+// and is no longer found in the queue.
 func (m *Marks) Release(at accel.Position) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -186,9 +194,10 @@ func (m *Marks) Release(at accel.Position) {
 
 // Admit runs store if e may be stored, in one step with the check: no
 // invalidation comes between. If store returns nil and queue is set, e's
-// position is held until Release. If old is not nil it must be valid still.
+// position is held until Release. If old is not nil it must be valid still; that
+// it is what its key holds is for store to find out.
 //
-// Store must not call back into m.
+// Store must not call back into m, Gen excepted.
 func (m *Marks) Admit(e, old *accel.Entry, queue bool, store func() error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -205,10 +214,13 @@ func (m *Marks) Admit(e, old *accel.Entry, queue bool, store func() error) error
 }
 
 // Promote runs store if an entry that a read of a lower tier returned is valid
-// and the read began in the generation gen, in one step with the check.
+// and the read began in the generation gen, in one step with the check. Several
+// promotions may run at once.
+//
+// Store must not call back into m.
 func (m *Marks) Promote(gen uint64, e *accel.Entry, store func(staleSince time.Time)) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.mu.RLock()
+	defer m.mu.RUnlock()
 	if m.gen.Load() != gen || !m.valid(e.At.N, e.Marks) {
 		return false
 	}
@@ -241,7 +253,9 @@ type Verdict struct {
 // UpTo of an earlier verdict on the same entry that was Valid and not stale, or
 // the number itself.
 //
-// It takes no lock when nothing was invalidated since then.
+// It takes no lock when nothing was invalidated since then. If something was,
+// Check is for who keeps marks from being dropped, as the writer does while the
+// entry it judges is queued. Who looked the entry up calls CheckRead.
 func (m *Marks) Check(n, checked uint64, hashes []accel.Hash) Verdict {
 	if now := m.n.Load(); checked == now {
 		return Verdict{Valid: true, UpTo: now}
@@ -254,21 +268,23 @@ func (m *Marks) Check(n, checked uint64, hashes []accel.Hash) Verdict {
 	return Verdict{Valid: true, StaleSince: m.staleSince(n, hashes), UpTo: m.n.Load()}
 }
 
-// CheckRead is Check for an entry that was read from a lower tier in the
-// generation gen: when pruning has begun since, nothing is certain, and the
-// entry is not valid.
+// CheckRead is Check for an entry whose look-up, in whatever tier, began in the
+// generation gen: when marks were dropped since, nothing is certain, and the
+// entry is not valid. If Gen has changed then, it is worth looking again. What
+// the copy itself knows of being stale is read after CheckRead or is part of
+// the look-up.
 func (m *Marks) CheckRead(gen, n uint64, hashes []accel.Hash) Verdict {
 	v := m.Check(n, n, hashes)
-	// After the marks were looked at, not before: pruning raises gen first and
-	// drops marks later, so marks that were looked at in an unchanged generation
-	// were all there.
+	// After the marks were looked at, not before: gen is raised inside the lock
+	// that marks are dropped in, so those that were looked at in an unchanged
+	// generation were all there.
 	if m.gen.Load() != gen {
 		return Verdict{}
 	}
 	return v
 }
 
-// Gen returns the generation of the marks. Take it before a read of the disk.
+// Gen returns the generation of the marks. Take it before a look-up.
 func (m *Marks) Gen() uint64 { return m.gen.Load() }
 
 // valid is the rule of the promise, in one line. A number above the store's own
@@ -325,25 +341,23 @@ func (m *Marks) mark(marks []accel.Mark, set func(*Row, uint64)) uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := m.n.Load() + 1
+	raise := false
 	for _, mk := range marks {
-		r := m.rows[mk.Hash]
+		r, known := m.rows[mk.Hash]
+		// Two marks collide: the sweeper finds the entries of one of them only,
+		// and would take the disk for clean of the other's.
+		raise = raise || known && r.Mark != mk
 		r.Mark = mk
 		set(&r.Row, n)
 		if mk.Kind == accel.KindAll {
-			if r.Hard == n {
-				m.floor, m.owedFloor = n, true
-				continue
-			}
+			raise = raise || r.Hard == n
 			m.softAll = true
 		}
 		m.put(mk.Hash, r)
 	}
-	if len(m.rows) > m.limit {
-		// The last resort. The floor stands for every mark below it; in memory
-		// it does so from now on, on disk from the transaction that writes it,
-		// which deletes the rows it replaces.
-		m.floor, m.owedFloor = n, true
-		m.clearRows()
+	// That there are too many is the last resort: the cache is empty then.
+	if raise || len(m.rows) > m.limit {
+		m.raise(n)
 	}
 	// Last: a hit reads n without the lock, and takes an unchanged n to mean
 	// that there is no new mark.
@@ -357,11 +371,14 @@ func (m *Marks) put(h accel.Hash, r row) {
 	m.peak = max(m.peak, len(m.rows))
 }
 
-func (m *Marks) clearRows() {
+// raise lifts the floor to n, which is above every number given out. It stands
+// for every mark: in memory from now on, on disk from the transaction that writes
+// it, which deletes the rows it replaces.
+func (m *Marks) raise(n uint64) {
+	m.floor, m.owedFloor = n, true
 	m.rows = make(map[accel.Hash]row)
 	m.owed = make(map[accel.Hash]struct{})
 	m.peak, m.softAll = 0, false
-	m.horizon = max(m.horizon, m.n.Load())
 }
 
 // A Debt is what memory knows and the disk does not.
@@ -371,7 +388,8 @@ type Debt struct {
 	// are at or below it may then go, in the same transaction.
 	Floor    uint64
 	NewFloor bool
-	// Seq is to be written as m.seq: no position above it may be on disk.
+	// Seq is to be written as m.seq: no position above it may be on disk. Hence
+	// Owed is called when the entries of the transaction are already chosen.
 	Seq uint64
 }
 
@@ -379,7 +397,8 @@ type Debt struct {
 func (d Debt) Empty() bool { return len(d.Rows) == 0 && !d.NewFloor }
 
 // Owed returns what is to be written in the next transaction, before anything
-// else in it.
+// else in it: each entry is checked after the call, by Check, and written with
+// the StaleSince of the verdict.
 func (m *Marks) Owed() Debt {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -405,12 +424,15 @@ func (m *Marks) Paid(d Debt) {
 }
 
 // Cleaned says that the disk holds no entry that the row strikes or makes stale,
-// and no longer the row itself.
+// and no longer the row itself. Those that it makes stale may stay if StaleSince
+// was written into them. Only who writes entries can know this: none may be
+// written between the look and the call. Of the row of everything it cannot be
+// known, since no index leads to its entries: that row is not cleaned but paid.
 func (m *Marks) Cleaned(rows ...Row) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, r := range rows {
-		if have, ok := m.rows[r.Mark.Hash]; ok && have.Row == r {
+		if have := m.rows[r.Mark.Hash]; have.Row == r && r.Mark.Kind != accel.KindAll {
 			have.clean = r.top()
 			m.rows[r.Mark.Hash] = have
 			delete(m.owed, r.Mark.Hash)
@@ -422,6 +444,9 @@ func (m *Marks) Cleaned(rows ...Row) {
 // older copy is in memory. The caller then scans its memory, deletes the copies
 // that the rows strike, marks those that they make stale, and calls Drop.
 // Prunings do not overlap: one goroutine of a store does them.
+//
+// What a scan overlooks because it comes meanwhile need not be looked at: Admit
+// refuses it by the horizon, Promote by the marks, which are still there.
 func (m *Marks) Prunable(now time.Time) map[accel.Hash]Row {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -434,15 +459,13 @@ func (m *Marks) Prunable(now time.Time) map[accel.Hash]Row {
 	oldest := m.oldest()
 	var rows map[accel.Hash]Row
 	for h, r := range m.rows {
-		if r.clean == r.top() && r.top() <= oldest && r.Mark.Kind != accel.KindAll {
+		if r.clean == r.top() && r.top() <= oldest {
 			if rows == nil {
 				rows = make(map[accel.Hash]Row)
 			}
 			rows[h] = r.Row
+			m.horizon = max(m.horizon, r.top())
 		}
-	}
-	if rows != nil {
-		m.gen.Add(1)
 	}
 	return rows
 }
@@ -451,11 +474,12 @@ func (m *Marks) Prunable(now time.Time) map[accel.Hash]Row {
 func (m *Marks) Drop(rows map[accel.Hash]Row) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	oldest := m.oldest()
+	if len(rows) > 0 {
+		m.gen.Add(1)
+	}
 	for h, r := range rows {
-		if m.rows[h].Row == r && r.top() <= oldest {
+		if m.rows[h].Row == r {
 			delete(m.rows, h)
-			m.horizon = max(m.horizon, r.top())
 		}
 	}
 	// A Go map never gives memory back; after a purge of a million tags it would
@@ -483,11 +507,15 @@ func (m *Marks) oldest() uint64 {
 // file was there are made anew, above every position in the file: what it holds
 // was stored by somebody who did not know of them. Every position held is let go,
 // because nothing begun before the opening may be stored (the process that held
-// the file until now may have invalidated it, swept, and forgotten).
+// the file until now may have invalidated it, swept, and forgotten). For the same
+// reason the caller has nothing in memory and nothing in its queue.
 func (m *Marks) Adopt(epoch, seq, floor uint64, rows []Row) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	n := max(m.n.Load(), seq)
+	n := max(m.n.Load(), seq, floor)
+	for _, o := range rows {
+		n = max(n, o.top())
+	}
 	if len(m.owed) > 0 || m.owedFloor {
 		n++
 		for h := range m.owed {
@@ -498,18 +526,17 @@ func (m *Marks) Adopt(epoch, seq, floor uint64, rows []Row) {
 			if r.Soft > 0 {
 				r.Soft = n
 			}
-			r.clean = 0
 			m.rows[h] = r
 		}
 		if m.owedFloor {
 			m.floor = n
 		}
 	}
-	if floor > m.floor {
-		m.floor = floor
-	}
+	m.floor = max(m.floor, floor)
+	collide := false
 	for _, o := range rows {
-		r := m.rows[o.Mark.Hash]
+		r, known := m.rows[o.Mark.Hash]
+		collide = collide || known && r.Mark != o.Mark
 		r.Row, r.clean = r.merge(o), 0
 		m.rows[o.Mark.Hash] = r
 		if o.Mark.Kind == accel.KindAll {
@@ -517,6 +544,10 @@ func (m *Marks) Adopt(epoch, seq, floor uint64, rows []Row) {
 		}
 	}
 	m.peak = max(m.peak, len(m.rows))
+	if collide {
+		n++
+		m.raise(n)
+	}
 	m.enter(epoch, n)
 }
 
@@ -527,8 +558,7 @@ func (m *Marks) Reset(epoch uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := m.n.Load() + 1
-	m.floor, m.owedFloor = n, true
-	m.clearRows()
+	m.raise(n)
 	m.enter(epoch, n)
 }
 
@@ -552,8 +582,8 @@ func (m *Marks) Floor() uint64 {
 }
 
 // Pending returns up to limit rows that the disk may hold struck or stale entries
-// for, for the sweeper to clean. The row of everything is not among them: no
-// index leads to its entries, and it stays until the floor passes it.
+// for, for the sweeper to clean. The row of everything is not among them: it
+// stays until the floor passes it.
 func (m *Marks) Pending(limit int) []Row {
 	m.mu.RLock()
 	defer m.mu.RUnlock()

@@ -1,0 +1,47 @@
+package boltstore_test
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/accelhttp/accelerator/accel"
+	"github.com/accelhttp/accelerator/accel/storetest"
+	"github.com/accelhttp/accelerator/boltstore"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var quiet = boltstore.WithLogger(slog.New(slog.DiscardHandler))
+
+// law runs the shared suite on stores opened with the options.
+func law(t *testing.T, opts ...boltstore.Option) {
+	type made struct {
+		path string
+		opts []boltstore.Option
+	}
+	all := map[accel.Store]made{}
+	open := func(t testing.TB, m made) accel.Store {
+		s := boltstore.Open(m.path, m.opts...)
+		require.NoError(t, s.Ping(context.Background()))
+		all[s] = m
+		return s
+	}
+	storetest.Run(t, func(t testing.TB, o storetest.Options) accel.Store {
+		return open(t, made{filepath.Join(t.TempDir(), "cache.db"),
+			append([]boltstore.Option{quiet, boltstore.WithClock(o.Now), boltstore.WithMaxSize(o.MaxSize), boltstore.WithReadBudget(time.Minute)}, opts...)})
+	}, storetest.WithReopen(func(t testing.TB, s accel.Store) accel.Store {
+		require.NoError(t, s.Close())
+		return open(t, all[s])
+	}))
+}
+
+func TestLaw(t *testing.T) { law(t) }
+
+// Without a memory tier every look-up goes to the queue or to the file.
+func TestLawWithoutMemory(t *testing.T) { law(t, boltstore.WithMemory(0)) }

@@ -1,0 +1,54 @@
+// Package boltstore keeps the entries of a cache in a bbolt file: they survive a
+// restart, and so does every invalidation.
+//
+//	cache := accel.New(site, boltstore.Open("cache.db"))
+//	defer cache.Close()
+//
+// # What is where
+//
+// A look-up goes through three tiers: entries in memory (64 MiB by default),
+// entries that have been accepted and wait to be written, and the file. The first
+// that has the key answers, also if the answer is that its entry is not valid: no
+// older version further down takes its place.
+//
+//	Get ──► memory ──► queue ──► readers ──► file
+//	Put ──► memory, queue           ▲
+//	Invalidate ──► marks        writer: marks, entries, sweeping
+//
+// The file has six buckets, which docs/format.md describes to the byte:
+//
+//	m  facts        k  where an entry is    b  entries
+//	x  expiry       t  tags                 g  marks
+//
+// # Who does what
+//
+// One goroutine writes. It makes invalidations durable before anything else, as
+// many as wait in one transaction; then it writes what is queued, 256 entries or
+// 100 ms at a time; and after each batch it sweeps a little: what has expired,
+// what a mark struck, and, when the file has grown too near to its bound, what
+// was not used for longest. A few goroutines read. One more opens the file, and
+// decides what happens when it fails; it never calls bbolt on an open file.
+//
+// # When the disk fails
+//
+// A look-up that fails, or takes longer than 50 ms, is a miss. A page that cannot
+// be written is dropped. The site is served as if there were no cache, which is
+// always right.
+//
+// A file that turns out to be damaged is renamed to cache.db.corrupt-<time>, and a
+// new one is begun; after three the store stays off. A file that is not a cache
+// database is never touched. [Store.Err] says what is the matter.
+//
+// # When the process dies
+//
+// Pages stored in the last tenth of a second are lost. Invalidations that have
+// returned nil are not: they were synced.
+//
+// # Limits
+//
+// The file must be on a local disk: locks and mappings of network file systems do
+// not hold what they promise. One process uses it at a time; a second one serves
+// uncached and takes over when the first is done, which is what a rolling restart
+// wants. A file that was copied, or restored from a backup, begins empty, because
+// it may lack an invalidation made since.
+package boltstore

@@ -1,0 +1,209 @@
+package boltstore
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/accelhttp/accelerator/accel"
+	"github.com/accelhttp/accelerator/internal/format"
+	"github.com/accelhttp/accelerator/internal/memory"
+)
+
+const (
+	// readBudget is how long a look-up waits for the disk. Rendering a page takes
+	// about as long.
+	readBudget = 50 * time.Millisecond
+	// slowReads in a row that took longer mean that the disk has a bad time; it is
+	// then left alone for skipReads.
+	slowReads = 3
+	skipReads = time.Second
+)
+
+// readerCount is how many goroutines read the file. A page fault holds a P: with
+// 64 cold reads at once on two cores, an unrelated goroutine was seen to wait for
+// 660 ms; with one, for 4.
+func readerCount() int { return max(1, runtime.GOMAXPROCS(0)-1) }
+
+// A read is one look at the file on its way to a reader and back.
+type read struct {
+	key    accel.Key
+	vary   []string
+	stands bool            // only what a Put would replace is asked for
+	result chan readResult // holds one
+}
+
+type readResult struct {
+	entry  *accel.Entry
+	row    format.Row
+	names  []string
+	stands format.Standing
+	err    error
+
+	// What the read saw is judged by the state of things when it began.
+	gen    uint64
+	ticket memory.Ticket
+}
+
+// reads are kept for reuse; one whose caller has left is not.
+var reads = sync.Pool{New: func() any { return &read{result: make(chan readResult, 1)} }}
+
+var timers = sync.Pool{New: func() any {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}}
+
+var errSlow = errors.New("the disk takes too long")
+
+// startReaders starts the goroutines that read the file.
+func (f *file) startReaders() {
+	n := readerCount()
+	f.readers.Add(n)
+	for range n {
+		go func() {
+			defer f.readers.Done()
+			for {
+				select {
+				case r := <-f.jobs:
+					if !f.serve(r) {
+						return
+					}
+				case <-f.quit:
+					return
+				}
+			}
+		}()
+	}
+}
+
+// serve answers one read. What it returns points into no page: the transaction is
+// over before anybody sees it.
+func (f *file) serve(r *read) bool {
+	var res readResult
+	err := guard(func() error {
+		return f.db.View(func(btx *bolt.Tx) error {
+			if r.stands {
+				res.stands, res.err = format.Stands(btx, r.key, r.vary)
+			} else {
+				res.entry, res.row, res.names, res.err = format.Get(btx, r.key, r.vary)
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		res.err = err
+	}
+	key := r.key
+	r.result <- res // r is its caller's from here on
+	switch {
+	case errors.Is(err, errFault):
+		f.fail(err)
+		return false
+	case errors.Is(res.err, format.ErrDamaged):
+		// One record, as far as we know. The writer deletes it, or finds that
+		// more is damaged than that.
+		f.s.queue.add(&op{key: key, id: res.row.ID})
+		f.s.wake()
+	}
+	return true
+}
+
+// getDisk looks a key up in the file. It does not find what goes as soon as the
+// queue is written.
+func (s *Store) getDisk(ctx context.Context, key accel.Key, vary []string, q queued) (accel.Found, error) {
+	res := s.read(ctx, key, vary, false)
+	if res.err != nil {
+		if errors.Is(res.err, format.ErrNotFound) {
+			return accel.Found{Vary: res.names}, accel.ErrNotFound
+		}
+		return accel.Found{}, res.err
+	}
+	if q.dropped(vary) || q.op.deletes(res.row) {
+		return accel.Found{}, accel.ErrNotFound
+	}
+	e := res.entry
+	found, err := s.judge(e, s.marks.CheckRead(res.gen, e.At.N, e.Marks), res.row.StaleSince)
+	if err != nil {
+		return found, err
+	}
+	s.used.set(key)
+	s.marks.Promote(res.gen, e, func(since time.Time) {
+		if q := s.queue.get(key); q.op == nil && q.drops == nil {
+			s.mem.PromoteSince(res.ticket, e, earlier(since, res.row.StaleSince))
+		}
+	})
+	return found, nil
+}
+
+// standing tells what the file has that a Put of e would replace. When the file
+// does not tell in time, it has nothing: the writer looks again.
+func (s *Store) standing(e *accel.Entry) format.Standing {
+	return s.read(context.Background(), e.Key, e.Vary, true).stands
+}
+
+// read has the file read, and waits for readBudget at most.
+func (s *Store) read(ctx context.Context, key accel.Key, vary []string, stands bool) (res readResult) {
+	timer := timers.Get().(*time.Timer)
+	timer.Reset(s.opt.readBudget)
+	defer func() { timer.Stop(); timers.Put(timer) }()
+
+	f := s.file.Load()
+	if f == nil {
+		// Right after the start the file is on its way.
+		select {
+		case <-s.opened:
+		case <-timer.C:
+		case <-ctx.Done():
+			return readResult{err: ctx.Err()}
+		}
+		if f = s.file.Load(); f == nil {
+			return readResult{err: s.unavailable()}
+		}
+	}
+	if skip := s.readSkip.Load(); skip != 0 && time.Now().UnixNano() < skip {
+		return readResult{err: errSlow}
+	}
+	gen, ticket := s.marks.Gen(), s.mem.Ticket(key)
+	r := reads.Get().(*read)
+	r.key, r.vary, r.stands = key, vary, stands
+	select {
+	case f.jobs <- r:
+	case <-timer.C:
+		return s.slow()
+	case <-f.quit:
+		return readResult{err: s.unavailable()}
+	case <-ctx.Done():
+		return readResult{err: ctx.Err()}
+	}
+	select {
+	case res = <-r.result:
+		res.gen, res.ticket = gen, ticket
+		r.vary = nil
+		reads.Put(r)
+	case <-timer.C:
+		return s.slow()
+	case <-ctx.Done():
+		return readResult{err: ctx.Err()}
+	}
+	if s.readSlow.Load() != 0 {
+		s.readSlow.Store(0)
+	}
+	if res.err != nil && !errors.Is(res.err, format.ErrNotFound) {
+		s.count.readErrors.Add(1)
+	}
+	return res
+}
+
+func (s *Store) slow() readResult {
+	s.count.readErrors.Add(1)
+	if s.readSlow.Add(1) >= slowReads {
+		s.readSlow.Store(0)
+		s.readSkip.Store(time.Now().Add(skipReads).UnixNano())
+	}
+	return readResult{err: errSlow}
+}

@@ -1,0 +1,512 @@
+package boltstore
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/accelhttp/accelerator/accel"
+	"github.com/accelhttp/accelerator/internal/format"
+	"github.com/accelhttp/accelerator/internal/marks"
+	"github.com/accelhttp/accelerator/internal/memory"
+)
+
+// A Store keeps entries in a bbolt file. Make one with [Open]. It is safe for
+// concurrent use; the zero Store is not ready. [accel.Cache.Close] closes it.
+type Store struct {
+	path string
+	opt  options
+	log  *slog.Logger
+
+	marks *marks.Marks
+	mem   *memory.Cache
+	queue *queue
+	used  sketch
+
+	// file is the open file, nil while there is none.
+	file atomic.Pointer[file]
+	// opened is closed when the first attempt to open has come to an end.
+	opened chan struct{}
+	// closing is closed by Close.
+	closing chan struct{}
+	stopped chan struct{} // closed when everything has stopped
+	closed  atomic.Bool
+	kick    chan struct{} // wakes the writer; holds one
+
+	mu      sync.Mutex // protects following
+	err     error      // why there is no file
+	waiters []chan error
+	aside   int   // files set aside
+	off     error // why no file is opened any more; belongs to run
+
+	// waiting counts invalidations that wait for the disk. While it is not 0,
+	// transactions are kept short.
+	waiting atomic.Int64
+	// hurried is when last somebody waited, in Unix nanoseconds of the machine.
+	hurried atomic.Int64
+
+	readSkip  atomic.Int64 // until when the disk is not read, Unix nanoseconds
+	readSlow  atomic.Int64 // reads in a row that took too long
+	count     counters
+	lastTotal atomic.Int64 // entries on disk, as of the last transaction
+	lastBytes atomic.Int64
+}
+
+type counters struct {
+	stored, refused, dropped, expired, evicted, swept, invalidated atomic.Uint64
+	readErrors, writeErrors, setAside                              atomic.Uint64
+}
+
+var _ accel.Store = (*Store)(nil)
+
+// Open returns a store that keeps its entries in the file at path, which it
+// creates if need be. Like sql.Open it neither blocks nor fails: the file is
+// opened in the background, and as long as it is not, the store has nothing and
+// takes nothing, so that the site is served uncached. [Store.Ping] waits for the
+// outcome and tells it; [Store.Err] tells it as it is now.
+//
+// A file that another process holds is taken over as soon as it is released. A
+// file that is not a cache database is never touched. A cache database that is
+// damaged is renamed to path.corrupt-<time>, and a new one begun.
+func Open(path string, opts ...Option) *Store {
+	o := makeOptions(opts)
+	s := &Store{
+		path:    path,
+		opt:     o,
+		log:     o.log,
+		marks:   marks.New(newEpoch(), 0, 0),
+		mem:     memory.New(o.memory),
+		queue:   newQueue(o.queue),
+		opened:  make(chan struct{}),
+		closing: make(chan struct{}),
+		stopped: make(chan struct{}),
+		kick:    make(chan struct{}, 1),
+		err:     errOpening,
+	}
+	go s.run()
+	return s
+}
+
+// newEpoch draws an epoch. Two that are equal would let a store keep what was
+// begun before another process had the file; of 64 random bits none are.
+func newEpoch() uint64 {
+	var b [8]byte
+	rand.Read(b[:])
+	return binary.BigEndian.Uint64(b[:]) | 1
+}
+
+// Errors that say why a store has no file. Each also matches
+// [accel.ErrUnavailable]. One that has to do with permissions or the path
+// matches what package io/fs has for it: fs.ErrPermission, fs.ErrNotExist.
+var (
+	// ErrLocked means that another process, or another Store of this one, holds
+	// the file. The store takes it over when it is released.
+	ErrLocked = errors.New("in use by another process")
+	// ErrForeign means that what stands at the path is not a cache database. It
+	// is not touched.
+	ErrForeign = errors.New("not a cache database")
+	// ErrVersion means a cache database of another release. It is not touched.
+	ErrVersion = errors.New("cache database of another release")
+	// ErrDamaged means that three files were set aside in this store's life. It
+	// stays off.
+	ErrDamaged = errors.New("damaged")
+
+	errOpening = errors.New("is being opened")
+)
+
+// Err returns nil if the store has its file, and otherwise why not. While the
+// file is being opened for the first time it returns an error that matches
+// accel.ErrUnavailable alone.
+func (s *Store) Err() error {
+	if s.closed.Load() {
+		return accel.ErrClosed
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		return nil
+	}
+	return s.wrap(s.err)
+}
+
+func (s *Store) wrap(err error) error {
+	return fmt.Errorf("boltstore: open %s: %w (%w)", s.path, err, accel.ErrUnavailable)
+}
+
+// Ping waits until the first attempt to open the file has ended, and returns Err,
+// or ctx.Err().
+func (s *Store) Ping(ctx context.Context) error {
+	select {
+	case <-s.opened:
+		return s.Err()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Begin implements [accel.Store]. It linearizes inside the lock of the marks.
+func (s *Store) Begin() accel.Position {
+	if s.closed.Load() {
+		return accel.Position{}
+	}
+	return s.marks.Begin(time.Now())
+}
+
+// End implements [accel.Store].
+func (s *Store) End(at accel.Position) { s.marks.End(at) }
+
+// Valid implements [accel.Store]. It linearizes inside the lock of the marks.
+func (s *Store) Valid(at accel.Position, hashes []accel.Hash) bool {
+	return !s.closed.Load() && s.marks.Valid(at, hashes)
+}
+
+// Get implements [accel.Store]: memory, then what is queued, then the file. It
+// linearizes where it reads the tier that answers.
+func (s *Store) Get(ctx context.Context, key accel.Key, vary []string) (found accel.Found, err error) {
+	// A look-up that marks were dropped behind is not certain of what it found.
+	// Marks are dropped once a second; a second look-up is as good as ever.
+	for range 3 {
+		gen := s.marks.Gen()
+		found, err = s.get(ctx, key, vary, gen)
+		if err == nil || s.marks.Gen() == gen {
+			break
+		}
+	}
+	return found, err
+}
+
+func (s *Store) get(ctx context.Context, key accel.Key, vary []string, gen uint64) (accel.Found, error) {
+	if s.closed.Load() {
+		return accel.Found{}, accel.ErrClosed
+	}
+	it, names, known := s.mem.Get(key, vary)
+	if it != nil {
+		// The newest version: if it is not valid, no older one answers.
+		return s.judgeItem(it)
+	}
+	if known {
+		return accel.Found{Vary: names}, accel.ErrNotFound
+	}
+	q := s.queue.get(key)
+	if q.otherNames(vary) {
+		return accel.Found{Vary: q.vary}, accel.ErrNotFound
+	}
+	if q.op != nil && q.op.entry != nil {
+		v := s.marks.CheckRead(gen, q.op.entry.At.N, q.op.entry.Marks)
+		return s.judge(q.op.entry, v, time.Time{})
+	}
+	found, err := s.getDisk(ctx, key, vary, q)
+	if q.dropped(found.Vary) {
+		found.Vary = nil
+	}
+	return found, err
+}
+
+func (s *Store) judgeItem(it *memory.Item) (accel.Found, error) {
+	e := it.Entry
+	v := s.marks.Check(e.At.N, max(e.At.N, it.Checked()), e.Marks)
+	switch {
+	case !v.Valid:
+		s.mem.Delete(e.Key, e)
+		return accel.Found{}, accel.ErrNotFound
+	case it.Gone():
+		// Scanned out of memory, perhaps because of a mark that is dropped by now.
+		return accel.Found{}, accel.ErrNotFound
+	case v.StaleSince.IsZero():
+		it.SetChecked(v.UpTo)
+	default:
+		it.MarkStale(v.StaleSince)
+	}
+	return s.judge(e, v, it.StaleSince())
+}
+
+// judge turns a verdict on an entry into an answer. since is when the entry was
+// first expired, as far as its own row or copy knows.
+func (s *Store) judge(e *accel.Entry, v marks.Verdict, since time.Time) (accel.Found, error) {
+	if !v.Valid || !e.KeepUntil.After(s.opt.now()) {
+		return accel.Found{}, accel.ErrNotFound
+	}
+	return accel.Found{Entry: e, StaleSince: earlier(v.StaleSince, since)}, nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// Put implements [accel.Store]. It linearizes inside the lock of the marks, where
+// the entry enters memory and the queue.
+func (s *Store) Put(e, old *accel.Entry) error {
+	if s.closed.Load() {
+		return accel.ErrClosed
+	}
+	if s.file.Load() == nil {
+		return s.unavailable()
+	}
+	if size := memory.Size(e); size > s.maxEntry() {
+		s.count.refused.Add(1)
+		s.drop(e.Key)
+		return fmt.Errorf("boltstore: entry of %d bytes: %w", size, accel.ErrTooLarge)
+	}
+	if old != nil && !renews(e, old) {
+		s.count.refused.Add(1)
+		return accel.ErrInvalidated
+	}
+	gen := s.marks.Gen()
+	var stands format.Standing
+	if old != nil || e.At.N != s.marks.N() {
+		// Only what was begun before the last invalidation can find something
+		// newer on disk.
+		stands = s.standing(e)
+	}
+	var replaced []*op
+	queued := false
+	err := s.marks.Admit(e, old, true, func() error {
+		if old != nil && (s.marks.Gen() != gen || !s.holds(old, stands)) {
+			// With a changed generation: what was seen on disk may have been
+			// struck, and the mark dropped since.
+			return accel.ErrInvalidated
+		}
+		q := s.queue.get(e.Key)
+		if q.op == nil && q.drops == nil && stands.Higher > e.At.N ||
+			q.op != nil && q.op.entry != nil && q.op.entry.At.N > e.At.N {
+			return accel.ErrInvalidated
+		}
+		ok, kept := s.mem.Put(e, time.Time{})
+		if !ok {
+			return accel.ErrInvalidated
+		}
+		if replaced, queued = s.queue.add(&op{key: e.Key, entry: e, old: old}); queued {
+			return nil
+		}
+		// No room: the store on disk is dropped, and with it whatever older
+		// version stands there. Memory keeps the new one if it can.
+		s.count.dropped.Add(1)
+		var room bool
+		if replaced, room = s.queue.add(&op{key: e.Key}); !room || !kept {
+			s.mem.Delete(e.Key, e)
+			return accel.ErrBusy
+		}
+		return nil
+	})
+	s.letGo(replaced...)
+	if err != nil {
+		s.count.refused.Add(1)
+		return err
+	}
+	if !queued {
+		s.marks.Release(e.At)
+	}
+	s.wake()
+	s.count.stored.Add(1)
+	return nil
+}
+
+// renews reports whether e is fit to renew old at all.
+func renews(e, old *accel.Entry) bool {
+	return e.Key == old.Key && !slices.ContainsFunc(old.Marks, func(h accel.Hash) bool {
+		return !slices.Contains(e.Marks, h)
+	})
+}
+
+// holds reports whether e is what its key holds, in memory, in the queue, or on
+// disk as far as was seen there.
+func (s *Store) holds(e *accel.Entry, stands format.Standing) bool {
+	if it := s.mem.Peek(e.Key); it != nil {
+		return memory.Same(it.Entry, e)
+	}
+	if _, _, known := s.mem.Get(e.Key, e.Vary); known {
+		return false // dropped with the Vary names it had
+	}
+	q := s.queue.get(e.Key)
+	if q.op != nil && q.op.entry != nil {
+		return memory.Same(q.op.entry, e)
+	}
+	if q.dropped(e.Vary) || q.op.deletes(stands.Row) {
+		return false
+	}
+	return isRow(stands.Row, e)
+}
+
+// isRow reports whether a row is that of an entry.
+func isRow(row format.Row, e *accel.Entry) bool {
+	return row.At == e.At && row.FreshUntil.Equal(format.Time(e.FreshUntil)) && row.KeepUntil.Equal(format.Time(e.KeepUntil))
+}
+
+// letGo releases the positions of stores that are no longer in the queue.
+func (s *Store) letGo(ops ...*op) {
+	for _, o := range ops {
+		if o.entry != nil {
+			s.marks.Release(o.entry.At)
+		}
+	}
+}
+
+// maxEntry is the size above which an entry would push too much out: of the file,
+// or of the queue.
+func (s *Store) maxEntry() int64 {
+	return min(s.opt.maxSize/8, max(s.opt.queue/2, 1))
+}
+
+// drop makes a key hold nothing, whatever it holds.
+func (s *Store) drop(key accel.Key) {
+	replaced, _ := s.queue.add(&op{key: key})
+	s.mem.Delete(key, nil)
+	s.letGo(replaced...)
+	s.wake()
+}
+
+// Delete implements [accel.Store]. It linearizes inside the lock of the queue; the
+// copy in memory goes right after.
+func (s *Store) Delete(e *accel.Entry) error {
+	if s.closed.Load() {
+		return accel.ErrClosed
+	}
+	if s.file.Load() == nil {
+		return s.unavailable()
+	}
+	replaced, ok := s.queue.addDelete(e)
+	if !ok {
+		return accel.ErrBusy
+	}
+	s.mem.Delete(e.Key, e)
+	s.letGo(replaced...)
+	s.wake()
+	return nil
+}
+
+func (s *Store) unavailable() error {
+	if err := s.Err(); err != nil {
+		return err
+	}
+	return accel.ErrUnavailable
+}
+
+// Invalidate implements [accel.Store]. It linearizes where the marks enter memory;
+// it returns when they are on disk.
+func (s *Store) Invalidate(ctx context.Context, ms ...accel.Mark) error {
+	return s.mark(ctx, len(ms), func() { s.marks.Invalidate(ms...) })
+}
+
+// Expire implements [accel.Store]. It linearizes where the marks enter memory; it
+// returns when they are on disk.
+func (s *Store) Expire(ctx context.Context, ms ...accel.Mark) error {
+	return s.mark(ctx, len(ms), func() { s.marks.Expire(s.opt.now(), ms...) })
+}
+
+func (s *Store) mark(ctx context.Context, n int, set func()) error {
+	if s.closed.Load() {
+		return accel.ErrClosed
+	}
+	if n == 0 {
+		return nil
+	}
+	s.waiting.Add(1)
+	defer s.waiting.Add(-1)
+	s.hurried.Store(time.Now().UnixNano())
+	set()
+	s.count.invalidated.Add(uint64(n))
+	done := make(chan error, 1)
+	s.mu.Lock()
+	if s.file.Load() == nil && s.err != nil && !errors.Is(s.err, errOpening) {
+		err := s.err
+		s.mu.Unlock()
+		return fmt.Errorf("%w: %w", accel.ErrNotDurable, s.wrap(err))
+	}
+	s.waiters = append(s.waiters, done)
+	s.mu.Unlock()
+	s.wake()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.stopped:
+		// Closed while it waited: the last flush has paid what was owed, or has
+		// said that it could not.
+		select {
+		case err := <-done:
+			return err
+		default:
+			return accel.ErrClosed
+		}
+	}
+}
+
+func (s *Store) takeWaiters() []chan error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := s.waiters
+	s.waiters = nil
+	return list
+}
+
+func (s *Store) putBack(waiters []chan error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiters = append(waiters, s.waiters...)
+}
+
+func tell(waiters []chan error, err error) {
+	for _, w := range waiters {
+		w <- err
+	}
+}
+
+// wake makes the writer look for work.
+func (s *Store) wake() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Stats implements [accel.Store].
+func (s *Store) Stats() accel.StoreStats {
+	queued, queueBytes := s.queue.size()
+	rows, held := s.marks.Len()
+	st := accel.StoreStats{
+		Entries:       s.lastTotal.Load() + int64(queued),
+		Bytes:         s.lastBytes.Load() + queueBytes,
+		MemoryEntries: int64(s.mem.Len()),
+		MemoryBytes:   s.mem.Bytes(),
+		QueueBytes:    queueBytes,
+		Marks:         int64(rows),
+		InFlight:      int64(held),
+		Stored:        s.count.stored.Load(),
+		Refused:       s.count.refused.Load(),
+		Dropped:       s.count.dropped.Load(),
+		Expired:       s.count.expired.Load(),
+		Evicted:       s.count.evicted.Load(),
+		Swept:         s.count.swept.Load(),
+		Invalidated:   s.count.invalidated.Load(),
+		ReadErrors:    s.count.readErrors.Load(),
+		WriteErrors:   s.count.writeErrors.Load(),
+		SetAside:      s.count.setAside.Load(),
+	}
+	if f := s.file.Load(); f != nil {
+		st.FileBytes = f.size.Load()
+	}
+	return st
+}
+
+// Close writes what is queued, marks the file as left in order, and releases it.
+// A second Close returns nil.
+func (s *Store) Close() error {
+	if s.closed.Swap(true) {
+		<-s.stopped
+		return nil
+	}
+	close(s.closing)
+	<-s.stopped
+	return nil
+}

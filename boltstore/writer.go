@@ -1,0 +1,248 @@
+package boltstore
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/accelhttp/accelerator/internal/format"
+	"github.com/accelhttp/accelerator/internal/marks"
+)
+
+// A flush is due at flushEntries or flushBytes, or flushAfter the first entry:
+// what a kill -9 loses is a tenth of a second of stores, and an fsync is shared
+// by as many entries as fit into 10 ms of work.
+const (
+	flushEntries = 256
+	flushBytes   = 4 << 20
+	flushAfter   = 100 * time.Millisecond
+)
+
+// A transaction aims to be over in calmTx, and in hurriedTx while invalidations
+// come in, because they wait for it. An invalidation counts for hurryFor.
+const (
+	calmTx    = 10 * time.Millisecond
+	hurriedTx = 4 * time.Millisecond
+	hurryFor  = time.Second
+)
+
+// sweepEvery is how long an idle sweeper rests.
+const sweepEvery = 250 * time.Millisecond
+
+func (s *Store) txTarget() time.Duration {
+	if s.waiting.Load() > 0 || time.Now().UnixNano()-s.hurried.Load() < int64(hurryFor) {
+		return hurriedTx
+	}
+	return calmTx
+}
+
+// write is the goroutine that writes to the file: invalidations first, then what
+// is queued, then sweeping, which gets its turn after every flush.
+func (f *file) write() {
+	defer close(f.done)
+	s := f.s
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		// Waiters first, then the debt: a debt read later contains what they
+		// wait for.
+		waiters := s.takeWaiters()
+		debt := s.marks.Owed()
+		if len(waiters) > 0 || !debt.Empty() {
+			if err := f.settle(debt); err != nil {
+				s.putBack(waiters)
+				f.fail(err)
+				return
+			}
+			tell(waiters, nil)
+			continue
+		}
+		closing := false
+		select {
+		case <-s.closing:
+			closing = true
+		default:
+		}
+		due := s.queue.due()
+		var err error
+		switch {
+		case due == 0 || due > 0 && closing:
+			if err = f.flush(); err == nil && !closing {
+				err = f.sweepShare()
+			}
+		case closing:
+			if err = f.finish(); err != nil {
+				s.log.Warn("boltstore: closing "+s.path, "err", err)
+			}
+			return
+		case !time.Now().Before(f.nextSweep):
+			var more bool
+			if more, err = f.sweep(); err == nil && !more {
+				f.nextSweep = time.Now().Add(sweepEvery)
+			}
+		default:
+			rest := time.Until(f.nextSweep)
+			if due > 0 {
+				rest = min(rest, due)
+			}
+			timer.Reset(rest)
+			select {
+			case <-s.kick:
+			case <-timer.C:
+			case <-s.closing:
+			}
+		}
+		if err != nil {
+			f.fail(err)
+			return
+		}
+	}
+}
+
+// settle makes a debt durable. A mark that strikes nothing on disk needs no
+// writing: what is queued is checked against memory before it is written, and a
+// crash loses the queue.
+func (f *file) settle(debt marks.Debt) error {
+	var needed, needless []marks.Row
+	err := f.view(func(tx *format.Tx) error {
+		for _, r := range debt.Rows {
+			older, err := tx.Older(r)
+			if err != nil {
+				return err
+			}
+			if older || tx.HasMark(r.Mark) {
+				needed = append(needed, r)
+			} else {
+				needless = append(needless, r)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if len(needed) > 0 || debt.NewFloor {
+		err := f.update(func(tx *format.Tx) (bool, error) {
+			tx.SetSeq(debt.Seq)
+			if debt.NewFloor {
+				// The floor before the marks that it replaces.
+				tx.SetFloor(debt.Floor)
+				if err := tx.DeleteMarksBelow(debt.Floor); err != nil {
+					return false, err
+				}
+			}
+			return true, tx.WriteMarks(needed)
+		})
+		if err != nil {
+			return fmt.Errorf("write marks: %w", err)
+		}
+	}
+	// A file that nobody will find is no place for a mark.
+	if !f.here() {
+		return errLost
+	}
+	f.s.marks.Paid(debt)
+	f.s.marks.Cleaned(needless...)
+	f.nextSweep = time.Time{}
+	return nil
+}
+
+// flush writes what has been queued for longest.
+func (f *file) flush() error {
+	s := f.s
+	target := s.txTarget()
+	limit := flushEntries
+	if target == hurriedTx && f.perEntry > 0 {
+		limit = min(max(int(target/f.perEntry), 8), flushEntries)
+	}
+	batch := s.queue.batch(limit, min(flushBytes, s.opt.maxSize/16))
+	if len(batch) == 0 {
+		return nil
+	}
+	start := time.Now()
+	written := batch
+	err := f.update(func(tx *format.Tx) (bool, error) {
+		changed := false
+		for i, o := range batch {
+			// Somebody waits: what is written so far is enough for now.
+			if i > 0 && s.waiting.Load() > 0 && time.Since(start) > hurriedTx/2 {
+				written = batch[:i]
+				break
+			}
+			c, err := f.apply(tx, o)
+			if err != nil {
+				return false, fmt.Errorf("write entry: %w", err)
+			}
+			changed = changed || c
+		}
+		return changed, nil
+	})
+	if err != nil {
+		if errors.Is(err, berrors.ErrMaxSizeReached) {
+			// The budget was too large for what entries take on this disk.
+			return f.overflow(batch, err)
+		}
+		return err
+	}
+	if n := time.Duration(len(written)); n > 0 {
+		f.perEntry = (3*f.perEntry + time.Since(start)/n) / 4
+	}
+	s.finished(written)
+	f.fits()
+	return nil
+}
+
+// finished takes written ops from the queue.
+func (s *Store) finished(ops []*op) {
+	s.letGo(s.queue.done(ops)...)
+}
+
+// apply does one op. The entry is judged again here, inside the transaction: an
+// invalidation that came since it was accepted has marked memory before it waits
+// for this writer.
+func (f *file) apply(tx *format.Tx, o *op) (changed bool, err error) {
+	s := f.s
+	if o.displace {
+		return tx.Displace(o.key, o.vary)
+	}
+	row, err := tx.Row(o.key)
+	exists := err == nil
+	if err != nil && !errors.Is(err, format.ErrNotFound) {
+		return false, err
+	}
+	e := o.entry
+	if e == nil {
+		if !exists || !o.deletes(row) {
+			return false, nil
+		}
+		return true, tx.Delete(o.key, 0)
+	}
+	if e.At.Epoch != f.epoch {
+		s.count.dropped.Add(1)
+		return false, nil
+	}
+	if exists && row.At.N > e.At.N {
+		s.mem.Delete(e.Key, e)
+		return false, nil
+	}
+	v := s.marks.Check(e.At.N, e.At.N, e.Marks)
+	if !v.Valid || !e.KeepUntil.After(s.opt.now()) {
+		// The newest version is not to be kept; no older one may answer for it.
+		return tx.Displace(o.key, e.Vary)
+	}
+	if o.old != nil && exists && isRow(row, o.old) {
+		return true, tx.Renew(row, e, v.StaleSince)
+	}
+	return true, tx.Put(e, v.StaleSince)
+}
+
+// finish says that the file was left in order.
+func (f *file) finish() error {
+	return f.update(func(tx *format.Tx) (bool, error) {
+		tx.SetSeq(f.s.marks.N())
+		tx.SetClean(true)
+		return true, nil
+	})
+}

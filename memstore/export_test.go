@@ -1,0 +1,4 @@
+package memstore
+
+// Sweep goes one whole round of the sweeper.
+func (s *Store) Sweep() { s.sweep() }
