@@ -96,8 +96,11 @@ type Field struct {
 // A Body is a representation in one content coding.
 type Body struct {
 	Coding string // as in Content-Encoding: "zstd", "gzip", "br"; "" for identity
-	ETag   string // strong, quoted, of this coding alone (RFC 9110, section 8.8.3.3)
-	Data   []byte
+	// ETag is strong, quoted, and of this coding alone (RFC 9110, section
+	// 8.8.3.3). A weak one that the handler gave stays weak and is the same in
+	// all codings; empty if there is none.
+	ETag string
+	Data []byte
 }
 
 // A Hash stands for what an invalidation can name: a tag, a URL, a target. It

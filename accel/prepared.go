@@ -1,4 +1,165 @@
 package accel
 
-// preparedAnswers holds what every hit on an entry writes alike.
-type preparedAnswers struct{}
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/accelhttp/accelerator/codec"
+	"github.com/accelhttp/accelerator/internal/rfc9111"
+)
+
+// preparedAnswers holds what every hit on an entry writes alike. It is made by
+// the first hit and found ready by the others; two that make it at once make the
+// same.
+//
+// It takes some hundred bytes that no store counts, of entries that are in use.
+type preparedAnswers struct {
+	p atomic.Pointer[prepared]
+}
+
+// prepared has header values as the slices that are put into a header map.
+// Nobody writes to them: their capacity is their length, so that middleware
+// which appends to a header makes a new slice.
+type prepared struct {
+	offers []string       // the codings of forms, for codec.Negotiate
+	forms  []preparedForm // one for each of Bodies, and identity if it can be decoded
+	vary   []string       // nil if the answer has no Vary
+	date   []string       // nil if net/http is to write it
+
+	status       []string // Cache-Status as the handler left it
+	lastModified time.Time
+	strongDate   time.Time // lastModified if it is a strong validator
+	untyped      bool      // the handler forbade Content-Type
+
+	second atomic.Pointer[preparedSecond]
+}
+
+// A preparedForm is the representation in one coding.
+type preparedForm struct {
+	coding []string // nil for identity
+	etag   []string // nil if none
+	length []string // nil if unknown, or if the status has no body
+	body   int      // index into Bodies; of a decoded form, the one to decode
+	decode bool
+}
+
+// A preparedSecond has what changes with the time, for one second of it.
+type preparedSecond struct {
+	unix   int64
+	ttl    int64
+	age    []string
+	status []string
+}
+
+func (e *Entry) answers() *prepared {
+	if p := e.prepared.p.Load(); p != nil {
+		return p
+	}
+	p := e.prepare()
+	e.prepared.p.Store(p)
+	return p
+}
+
+func (e *Entry) prepare() *prepared {
+	p := &prepared{untyped: true}
+	for _, f := range e.Header {
+		switch f.Name {
+		case "Vary":
+			p.vary = f.Values
+		case "Cache-Status":
+			p.status = f.Values
+		case "Content-Type":
+			p.untyped = false
+		case "Last-Modified":
+			if t, ok := rfc9111.ParseDate(f.Values[0]); ok {
+				p.lastModified = t
+				if rfc9111.StrongLastModified(t, e.Date) {
+					p.strongDate = t
+				}
+			}
+		}
+	}
+	if !e.ByHandler {
+		p.date = []string{e.Date.UTC().Format(http.TimeFormat)}
+	}
+
+	identity := false
+	for i, b := range e.Bodies {
+		f := preparedForm{body: i}
+		if b.Coding != codec.Identity {
+			f.coding = []string{b.Coding}
+		} else {
+			identity = true
+		}
+		if b.ETag != "" {
+			f.etag = []string{b.ETag}
+		}
+		if bodyAllowed(e.Status) {
+			f.length = []string{strconv.Itoa(len(b.Data))}
+		}
+		p.offers = append(p.offers, b.Coding)
+		p.forms = append(p.forms, f)
+	}
+	if len(e.Bodies) > 1 || !identity {
+		p.vary = addVary(p.vary, "Accept-Encoding")
+	}
+	if i := slices.IndexFunc(e.Bodies, func(b Body) bool { return codec.Known(b.Coding) }); !identity && i >= 0 && e.Length >= 0 {
+		// Not among offers: a client that prefers identity gets it all the
+		// same, by taking none of them.
+		f := preparedForm{body: i, decode: true}
+		if tag := identityETag(e.Bodies[i]); tag != "" {
+			f.etag = []string{tag}
+		}
+		f.length = []string{strconv.FormatInt(e.Length, 10)}
+		p.forms = append(p.forms, f)
+	}
+	return p
+}
+
+// addVary returns the lines of a Vary field with name among them.
+func addVary(lines []string, name string) []string {
+	for _, l := range lines {
+		for member := range strings.SplitSeq(l, ",") {
+			if member = strings.TrimSpace(member); member == "*" || strings.EqualFold(member, name) {
+				return lines
+			}
+		}
+	}
+	return append(slices.Clip(lines), name)
+}
+
+// at returns what the answer says about time.
+func (p *prepared) at(e *Entry, staleFrom, now time.Time) *preparedSecond {
+	unix := now.Unix()
+	ttl := floorSeconds(staleFrom.Sub(now))
+	if s := p.second.Load(); s != nil && s.unix == unix && s.ttl == ttl {
+		return s
+	}
+	s := &preparedSecond{unix: unix, ttl: ttl, status: hitStatus(p.status, ttl)}
+	if !e.ByHandler {
+		age := rfc9111.CurrentAge(e.InitialAge, e.Date, now)
+		s.age = []string{strconv.FormatInt(int64(age/time.Second), 10)}
+	}
+	p.second.Store(s)
+	return s
+}
+
+// floorSeconds rounds down, below zero too: what is stale by a millisecond has
+// no second left.
+func floorSeconds(d time.Duration) int64 {
+	s := int64(d / time.Second)
+	if d < 0 && d%time.Second != 0 {
+		s--
+	}
+	return s
+}
+
+// bodyAllowed reports whether a response of this status has a body, and hence
+// a Content-Length of that body (RFC 9110, sections 6.4.1 and 8.6).
+func bodyAllowed(status int) bool {
+	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
+}

@@ -1,0 +1,208 @@
+package accel
+
+import (
+	"bytes"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/accelhttp/accelerator/codec"
+	"github.com/accelhttp/accelerator/internal/rfc9111"
+)
+
+// maxHeader is the size in bytes of the header that is stored at most. A larger
+// one is an accident, and every hit would carry it.
+const maxHeader = 32 << 10
+
+// A lifespan is how long an entry is good for, and counted from when.
+type lifespan struct {
+	date                     time.Time
+	initialAge               time.Duration // at date
+	freshUntil, keepUntil    time.Time
+	whileRevalidate, ifError time.Duration
+	mustRevalidate           bool
+}
+
+// lifespanOf returns the lifespan of a response: by the handler's word if it
+// gave it, else by HTTP's (RFC 9111, section 4.2).
+func lifespanOf(resp rfc9111.Response, w wishes) lifespan {
+	l := lifespan{date: resp.Received}
+	if w.asked {
+		// Date and Age of the header do not matter: the response is served with
+		// a new Date, so that its max-age begins when a browser gets it.
+		l.freshUntil = resp.Received.Add(w.life.ttl)
+		l.whileRevalidate, l.ifError = w.life.whileRevalidate, w.life.ifError
+	} else {
+		age := rfc9111.InitialAge(resp)
+		if d := resp.Header["Date"]; len(d) == 1 {
+			if t, ok := rfc9111.ParseDate(d[0]); ok {
+				l.date = t
+			}
+		}
+		l.initialAge = age - resp.Received.Sub(l.date)
+		lifetime := rfc9111.FreshnessLifetime(resp).Duration
+		cc := rfc9111.ParseCacheControl(resp.Header["Cache-Control"])
+		if names, present := cc.Fields("no-cache"); present && len(names) == 0 {
+			lifetime = 0 // not without validation (section 5.2.2.4)
+		}
+		l.freshUntil = resp.Received.Add(lifetime - age)
+		l.whileRevalidate, l.ifError = rfc9111.StaleWindows(resp)
+		l.mustRevalidate = rfc9111.MustRevalidate(resp)
+	}
+	l.keepUntil = l.freshUntil.Add(max(l.whileRevalidate, l.ifError))
+	return l
+}
+
+// build makes the entry of a response that is complete and may be stored.
+func (fl *fill) build(w wishes) *Entry {
+	c := &fl.capture
+	q := fl.q
+	names, _ := rfc9111.VaryNames(c.fields)
+	q.vary(fl.r.Header, names)
+
+	host := lower(q.host)
+	marks := make([]Hash, 0, 2+len(w.tags))
+	url := URLMark(q.scheme, host, q.target)
+	marks = append(marks, url.Hash, url.Target)
+	for _, t := range w.tags {
+		marks = append(marks, TagMark(t).Hash)
+	}
+
+	authorized := rfc9111.Request{Method: http.MethodGet, Header: http.Header{"Authorization": {""}}}
+	e := &Entry{
+		Key:      q.key,
+		At:       fl.flight.at,
+		Resource: string(q.resource),
+		Variant:  string(q.variant),
+		Vary:     names,
+
+		Status: c.status,
+		Tags:   slices.Clone(w.tags),
+		Marks:  marks,
+
+		Date:                 fl.life.date,
+		InitialAge:           fl.life.initialAge,
+		FreshUntil:           fl.life.freshUntil,
+		StaleWhileRevalidate: fl.life.whileRevalidate,
+		StaleIfError:         fl.life.ifError,
+		KeepUntil:            fl.life.keepUntil,
+
+		ByHandler:      fl.permission.ByHandler,
+		Public:         rfc9111.Storable(authorized, fl.response, fl.permission) == rfc9111.ReasonStorable,
+		MustRevalidate: fl.life.mustRevalidate,
+	}
+	e.Header = storedHeader(c.fields, fl.before, c.body, e.ByHandler)
+	e.Bodies, e.Length = representations(c.fields, c.status, contentType(e.Header), c.body, c.limit)
+	return e
+}
+
+// storedHeader returns what is stored of a header: neither what ends at this hop
+// (RFC 9111, section 3.1), nor what is computed for each answer, nor what
+// middleware around us had put there before, and will put there for each
+// request.
+func storedHeader(h, before http.Header, body []byte, byHandler bool) []Field {
+	h = h.Clone()
+	for name, values := range before {
+		if slices.Equal(h[name], values) {
+			delete(h, name)
+		}
+	}
+	rfc9111.RemoveHopByHop(h)
+	if !byHandler {
+		rfc9111.RemoveNoCacheFields(h)
+	}
+	if _, given := h["Content-Type"]; !given && len(body) != 0 && h.Get("Content-Encoding") == "" {
+		// What net/http would guess, from the bytes that it would guess from.
+		h["Content-Type"] = []string{http.DetectContentType(body)}
+	}
+	fields := make([]Field, 0, len(h))
+	for _, name := range slices.Sorted(maps.Keys(h)) {
+		// An explicit nil keeps net/http from adding the field.
+		if len(h[name]) != 0 && !computed(name) {
+			fields = append(fields, Field{Name: name, Values: slices.Clip(h[name])})
+		}
+	}
+	return fields
+}
+
+// computed reports whether a field is computed for each answer.
+func computed(name string) bool {
+	switch name {
+	case "Age", "Content-Encoding", "Content-Length", "Date", "Etag":
+		return true
+	}
+	return false
+}
+
+func contentType(fields []Field) string {
+	for _, f := range fields {
+		if f.Name == "Content-Type" {
+			return f.Values[0]
+		}
+	}
+	return ""
+}
+
+func headerSize(h http.Header) (n int) {
+	for name, values := range h {
+		for _, v := range values {
+			n += len(name) + len(v) + len(": \r\n")
+		}
+	}
+	return n
+}
+
+func hasTrailers(h http.Header) bool {
+	for name := range h {
+		if strings.HasPrefix(name, http.TrailerPrefix) {
+			return true
+		}
+	}
+	return false
+}
+
+func severalCodings(contentEncoding string) bool { return strings.Contains(contentEncoding, ",") }
+
+// representations returns the body in the codings that are stored, the best one
+// first, and the length of its identity.
+//
+// What compresses is stored compressed only: the rare client that takes no
+// coding gets it decoded. What the handler encoded is kept as it is; no other
+// coding is made of it, because its decoded form would be ours and not the
+// handler's.
+func representations(h http.Header, status int, contentType string, body []byte, limit int64) ([]Body, int64) {
+	etag := ""
+	if tags := h["Etag"]; len(tags) == 1 && validETag(tags[0]) {
+		etag = tags[0]
+	} else if status >= 200 && status < 300 && bodyAllowed(status) {
+		etag = contentETag(contentType, body)
+	}
+	length := int64(len(body))
+	if coding := codec.Normalize(h.Get("Content-Encoding")); coding != codec.Identity && length != 0 {
+		length = -1
+		if codec.Known(coding) {
+			// Once now, so that it need not be found out for each client
+			// whether it can be decoded, and into how much.
+			if plain, err := codec.Decode(nil, coding, body, limit); err == nil {
+				length = int64(len(plain))
+			}
+		}
+		return []Body{{Coding: coding, ETag: etag, Data: bytes.Clone(body)}}, length
+	}
+	noTransform := rfc9111.ParseCacheControl(h["Cache-Control"]).Has("no-transform")
+	if codec.Worth(contentType, len(body)) && !noTransform {
+		var coded []Body
+		for _, coding := range []string{codec.Zstd, codec.Gzip} {
+			data, err := codec.Encode(nil, coding, body)
+			if err == nil && len(data) < len(body) {
+				coded = append(coded, Body{Coding: coding, ETag: codedETag(etag, coding), Data: data})
+			}
+		}
+		if len(coded) != 0 {
+			return coded, length
+		}
+	}
+	return []Body{{ETag: etag, Data: append([]byte{}, body...)}}, length
+}

@@ -1,0 +1,175 @@
+package accel
+
+import (
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Cache is an [http.Handler] that answers what it has stored and asks the
+// handler it was made with for the rest. Make one with [New]; the zero Cache is
+// of no use, but the methods of a nil one do nothing (see [FromContext]). A Cache
+// is safe for concurrent use. Whoever made it closes it.
+type Cache struct {
+	next  http.Handler
+	store Store
+	opts  options
+
+	flights     flights
+	uncacheable recollection // keys whose response was not for others, lately
+	cacheable   recollection // keys whose response was, lately
+	backOff     recollection // keys whose refresh failed, with the number of times
+	refreshes   refreshes
+
+	counters counters
+	logged   sync.Map // kinds of store errors that were logged
+	passing  exchange // of requests that are passed on, with no cache around us
+
+	closed    atomic.Bool
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// New returns a Cache that keeps the responses of next in store. A nil next means
+// [http.DefaultServeMux]; a nil store panics. The Cache owns the store from now
+// on and closes it.
+func New(next http.Handler, store Store, opts ...Option) *Cache {
+	if store == nil {
+		panic("accel: New: nil store")
+	}
+	c := &Cache{next: next, store: store}
+	for _, o := range opts {
+		o(&c.opts)
+	}
+	c.passing = exchange{cache: c, passing: true}
+	c.refreshes.init()
+	return c
+}
+
+// Wrap returns a handler that serves next through the cache, for routers that
+// take middleware: r.Use(cache.Wrap). All share the one cache, so what they wrap
+// must not answer one URL in different ways. A nil next means
+// [http.DefaultServeMux]. On a nil Cache it returns next.
+func (c *Cache) Wrap(next http.Handler) http.Handler {
+	if c == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c.serve(w, r, next)
+	})
+}
+
+// ServeHTTP answers r out of the store or by the handler of [New].
+func (c *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c.serve(w, r, c.next)
+}
+
+// Close ends the background refreshes and waits for them, then closes the store,
+// which writes what it has queued. Requests that come later, and those on their
+// way, are served uncached. A second Close does nothing and returns what the
+// first did. On a nil Cache it returns nil.
+func (c *Cache) Close() error {
+	if c == nil {
+		return nil
+	}
+	c.closeOnce.Do(func() {
+		c.closed.Store(true)
+		c.refreshes.close()
+		c.closeErr = c.store.Close()
+	})
+	return c.closeErr
+}
+
+// serve is the way of a request.
+func (c *Cache) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	if next == nil {
+		next = http.DefaultServeMux
+	}
+	outer := exchangeOf(r.Context())
+	if outer.isWithin(c) {
+		// New(mux) with a Wrap inside: the request would wait for itself.
+		next.ServeHTTP(w, r)
+		return
+	}
+
+	// May this request meet the cache at all?
+	if c.closed.Load() {
+		c.pass(w, r, next, outer)
+		return
+	}
+	q := c.opts.ask(r)
+	if q == nil {
+		c.pass(w, r, next, outer)
+		return
+	}
+	defer q.release()
+	count := c.counters.at(q)
+
+	// A hit?
+	now := c.opts.now()
+	found := c.lookup(r, q, now)
+	if c.hit(w, r, q, found, now, next, outer) {
+		count.hits.Add(1)
+		return
+	}
+
+	// A miss. To a Range on a key we know nothing of the handler says what it
+	// likes: nothing that it may answer would be stored.
+	m := miss{cache: c, w: w, r: r, q: q, next: next, outer: outer}
+	m.classify(found, now)
+	if q.ranged && !m.known {
+		count.passes.Add(1)
+		c.passOn(w, r, next, outer)
+		return
+	}
+	switch m.serve(now) {
+	case servedHit:
+		count.hits.Add(1)
+	case servedCollapsed:
+		count.collapsed.Add(1)
+	default:
+		count.misses.Add(1)
+	}
+}
+
+// pass leaves the request to the handler as it is: with its own writer, so that
+// Flush, Hijack, trailers and full duplex work as without us, and unstored. Only
+// FromContext works in it.
+func (c *Cache) pass(w http.ResponseWriter, r *http.Request, next http.Handler, outer *exchange) {
+	c.counters.striped[0].passes.Add(1)
+	c.passOn(w, r, next, outer)
+}
+
+func (c *Cache) passOn(w http.ResponseWriter, r *http.Request, next http.Handler, outer *exchange) {
+	x := &c.passing
+	if outer != nil {
+		x = &exchange{cache: c, outer: outer, passing: true}
+	}
+	r2 := r.WithContext(x.in(r.Context()))
+	r2.Header = undoETags(r.Header)
+	defer copyBack(r, r2)
+	next.ServeHTTP(w, r2)
+}
+
+// hit answers r with what was found, if that may be. A stale entry is answered
+// with, too, if its window allows it, and refreshed behind the answer.
+func (c *Cache) hit(w http.ResponseWriter, r *http.Request, q *question, found finding, now time.Time, next http.Handler, outer *exchange) bool {
+	e := found.entry
+	if found.fitness < stale || q.authorized && !e.Public {
+		return false
+	}
+	a := answer{entry: e, staleFrom: found.staleFrom, now: now}
+	if !a.choose(r, &q.glance) {
+		return false
+	}
+	if outer != nil {
+		outer.adopt(e, found.staleFrom, now)
+	}
+	if found.fitness == stale {
+		c.counters.at(q).stale.Add(1)
+		c.refresh(r, next, found, now)
+	}
+	a.write(w, r, &q.glance)
+	return true
+}

@@ -1,0 +1,327 @@
+package accel
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// A capture is the ResponseWriter of a handler whose response may be stored. It
+// stands in front of the client's writer and is in one of these states:
+//
+//	open      no header yet
+//	holding   header and body are kept; the client has seen nothing
+//	tapping   the response goes to the client as it comes, and is kept as well
+//	passing   it goes to the client, and is not kept: it will not be stored
+//	dropping  it goes nowhere: a stale entry will be sent in its place
+//	hijacked  the connection is the handler's
+//
+// Whenever something is unusual about a response, the capture passes: it sends
+// what it has held and hands on everything that follows, and the writer beneath
+// does what it would have done without us, its errors included.
+//
+// The header map is that of the client's writer, so that the handler sees, and
+// may change, what middleware around the cache has put there.
+//
+// A capture may be used by several goroutines, although no handler should; what
+// comes after the handler has returned gets errHandlerDone.
+type capture struct {
+	under http.ResponseWriter
+	fill  *fill
+	limit int64 // of the body that is kept
+	hold  int64 // of the body that is held
+
+	mu     sync.Mutex // guards the following, and writing to under
+	state  captureState
+	done   bool // the handler has returned
+	status int
+	header http.Header // as it was when it was written
+	fields http.Header // the same with canonical names
+	length int64       // declared, or -1
+	body   []byte
+}
+
+type captureState uint8
+
+const (
+	open captureState = iota
+	holding
+	tapping
+	passing
+	dropping
+	hijacked
+)
+
+var errHandlerDone = errors.New("accel: response written to after its handler returned")
+
+// bodies has the buffers in which captures keep what handlers write.
+var bodies = sync.Pool{New: func() any {
+	b := make([]byte, 0, 16<<10)
+	return &b
+}}
+
+// maxPooledBody is the capacity up to which a buffer goes back to the pool.
+const maxPooledBody = 256 << 10
+
+func (c *capture) Header() http.Header { return c.under.Header() }
+
+// Unwrap is for http.ResponseController: deadlines are the business of the
+// writer beneath. Hijack is ours as well, see beneath.
+func (c *capture) Unwrap() http.ResponseWriter { return beneath{c} }
+
+func (c *capture) WriteHeader(status int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.done:
+	case c.state == open && 100 <= status && status <= 199 && status != http.StatusSwitchingProtocols:
+		// Not yet the response (RFC 9110, section 15.2): nothing to keep.
+		c.under.WriteHeader(status)
+	case c.state == open:
+		c.begin(status)
+	case c.state == passing:
+		c.under.WriteHeader(status) // superfluous; net/http says so in its log
+	}
+}
+
+func (c *capture) Write(p []byte) (int, error) { return write(c, p) }
+
+func (c *capture) WriteString(s string) (int, error) { return write(c, s) }
+
+func write[T []byte | string](c *capture, p T) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.done {
+		return 0, errHandlerDone
+	}
+	if c.state == open {
+		c.begin(http.StatusOK)
+	}
+	if c.state == holding || c.state == tapping {
+		switch n := int64(len(c.body) + len(p)); {
+		case len(p) != 0 && !bodyAllowed(c.status), c.length >= 0 && n > c.length:
+			c.pass(reasonLength)
+		case n > c.limit:
+			c.pass(reasonTooLarge)
+		case n > c.hold && c.state == holding:
+			c.tap()
+		}
+	}
+	switch c.state {
+	case dropping:
+		return len(p), nil
+	case holding:
+		c.body = append(c.body, p...)
+		return len(p), nil
+	case tapping:
+		c.body = append(c.body, p...)
+		n, err := send(c.under, p)
+		if err != nil {
+			// The handler will hear of it, and may stop in the middle.
+			c.pass(reasonCancelled)
+		}
+		return n, err
+	}
+	return send(c.under, p)
+}
+
+func send[T []byte | string](w io.Writer, p T) (int, error) {
+	if s, ok := any(p).(string); ok {
+		return io.WriteString(w, s)
+	}
+	return w.Write([]byte(p))
+}
+
+// ReadFrom lets io.Copy use what the writer beneath has (net/http: sendfile), as
+// soon as nothing is to be kept.
+func (c *capture) ReadFrom(src io.Reader) (n int64, err error) {
+	buf := make([]byte, 32<<10)
+	for {
+		if c.passes() {
+			m, err := io.Copy(c.under, src)
+			return n + m, err
+		}
+		nr, rerr := src.Read(buf)
+		if nr > 0 {
+			nw, werr := c.Write(buf[:nr])
+			n += int64(nw)
+			if werr != nil {
+				return n, werr
+			}
+		}
+		if rerr == io.EOF {
+			return n, nil
+		}
+		if rerr != nil {
+			return n, rerr
+		}
+	}
+}
+
+func (c *capture) passes() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state == passing && !c.done
+}
+
+// FlushError sends what there is. A response that is sent in parts is one that
+// somebody waits for in parts, so it is not kept.
+func (c *capture) FlushError() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.done {
+		return errHandlerDone
+	}
+	if c.state == open {
+		c.begin(http.StatusOK)
+	}
+	switch c.state {
+	case dropping:
+		return nil
+	case holding, tapping:
+		c.pass(reasonFlushed)
+	}
+	return http.NewResponseController(c.under).Flush()
+}
+
+// EnableFullDuplex: a handler that reads its request while it writes is no page.
+func (c *capture) EnableFullDuplex() error {
+	if !c.forgo(reasonFullDuplex) {
+		return errHandlerDone
+	}
+	return http.NewResponseController(c.under).EnableFullDuplex()
+}
+
+func (c *capture) hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if !c.forgo(reasonHijacked) {
+		return nil, nil, errHandlerDone
+	}
+	conn, rw, err := http.NewResponseController(c.under).Hijack()
+	if err == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.state = hijacked
+	}
+	return conn, rw, err
+}
+
+func (c *capture) push(target string, opts *http.PushOptions) error {
+	return c.under.(http.Pusher).Push(target, opts)
+}
+
+// forgo says that the response will not be stored, whatever comes. It returns
+// false if the handler has returned.
+func (c *capture) forgo(reason string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.done {
+		return false
+	}
+	switch c.state {
+	case open:
+		c.fill.never = reason
+		c.fill.refuse(reason)
+	case holding, tapping:
+		c.pass(reason)
+	}
+	return true
+}
+
+// begin takes the header: it is what it is now (net/http, too, ignores later
+// changes).
+func (c *capture) begin(status int) {
+	c.status = status
+	c.header = c.under.Header().Clone()
+	c.fields = canonical(c.header)
+	c.length = contentLength(c.header)
+	c.state = holding
+	switch reason := c.fill.judge(status, c.fields, c.length); {
+	case reason == reasonFailed:
+		c.state = dropping
+	case reason != storable:
+		c.pass(reason)
+	case c.length > c.hold:
+		c.tap()
+	}
+}
+
+// canonical returns h with canonical names. A handler may have written
+// h["etag"], past the methods of http.Header, and net/http sends that.
+func canonical(h http.Header) http.Header {
+	all := true
+	for name := range h {
+		all = all && name == http.CanonicalHeaderKey(name)
+	}
+	if all {
+		return h
+	}
+	c := make(http.Header, len(h))
+	for _, name := range slices.Sorted(maps.Keys(h)) {
+		key := http.CanonicalHeaderKey(name)
+		c[key] = append(c[key], h[name]...)
+	}
+	return c
+}
+
+// tap begins to send. Nobody else can be given the response from here on.
+func (c *capture) tap() {
+	c.fill.release(private)
+	c.sendHeld("")
+	c.state = tapping
+}
+
+// pass stops keeping the response, for a reason.
+func (c *capture) pass(reason string) {
+	c.fill.refuse(reason) // first: those who wait should not wait for this client
+	if c.state == holding {
+		c.sendHeld(reason)
+	}
+	c.state = passing
+	c.drop()
+}
+
+// sendHeld sends the header and what has been held of the body.
+func (c *capture) sendHeld(detail string) {
+	h := c.under.Header()
+	c.restore(h)
+	h["Cache-Status"] = forward{why: c.fill.why, detail: detail}.field(h["Cache-Status"])
+	c.under.WriteHeader(c.status)
+	if len(c.body) != 0 {
+		_, _ = c.under.Write(c.body) // the error comes again with the next write
+	}
+}
+
+// restore makes h what it was when the header was written, but for trailers,
+// which are put there later.
+func (c *capture) restore(h http.Header) {
+	for name := range h {
+		if !strings.HasPrefix(name, http.TrailerPrefix) {
+			delete(h, name)
+		}
+	}
+	maps.Copy(h, c.header)
+}
+
+// drop gives the buffer back.
+func (c *capture) drop() {
+	if b := c.body; cap(b) > 0 && cap(b) <= maxPooledBody {
+		b = b[:0]
+		bodies.Put(&b)
+	}
+	c.body = nil
+}
+
+// finish ends the capture: the handler has returned. It returns the state it
+// ended in; nothing changes it any more.
+func (c *capture) finish() captureState {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.done = true
+	return c.state
+}

@@ -1,0 +1,141 @@
+// Package accel is an HTTP response cache that lives inside a Go program, as
+// middleware. Responses are kept rendered and compressed, until their time is up
+// or until something they were made from changes: each bears tags, and
+// invalidating a tag removes all that bear it.
+//
+//	cache := accel.New(site, boltstore.Open("cache.db"))
+//	err := http.ListenAndServe(":8080", cache)
+//	cache.Close()
+//
+// A handler says that its response may be stored and what it is made from; code
+// that changes something says so:
+//
+//	func profile(w http.ResponseWriter, r *http.Request) {
+//		accel.CacheFor(r.Context(), time.Hour)
+//		accel.Tag(r.Context(), "user:"+r.PathValue("id"))
+//		...
+//	}
+//
+//	func save(w http.ResponseWriter, r *http.Request) {
+//		... // commit the change first, then:
+//		err := accel.FromContext(r.Context()).InvalidateTag(r.Context(), "user:"+r.PathValue("id"))
+//		...
+//	}
+//
+// # What is stored
+//
+// With the default policy, [OptIn], nothing is stored unless the handler asks:
+// by [CacheFor], or by a Cache-Control that speaks to shared caches (s-maxage, or
+// public together with max-age). Then the complete response to a GET is stored,
+// whatever its status by CacheFor, and below 400 by header. GET and HEAD are
+// answered from it, with 304, 412 and 206 where the request asks for these.
+//
+// A response is found again by its URL: scheme, host, and path and query exactly
+// as the client sent them, by what middleware in front made of the URL, by the
+// request headers that the response names in Vary, and by those that handlers
+// read without naming them, such as X-Forwarded-Host. [WithKey] adds to this.
+//
+// # What is not stored
+//
+// No-store and private in Cache-Control, Set-Cookie (see
+// [WithUncacheableHeaders]), "Vary: *", Content-Range, trailers, and [NoStore]
+// forbid it, CacheFor or not. A response to a request with Authorization needs
+// public, s-maxage or must-revalidate as well. A response that was stored by
+// CacheFor answers requests with cookies and without: what depends on the user
+// must not be given to CacheFor, or say "Vary: Cookie".
+//
+// A response that is flushed, hijacked, longer than [WithMaxBody], shorter or
+// longer than its Content-Length, or whose handler panics, is what the client
+// would have got without a cache, and is not stored.
+//
+// Requests that are anything but plain questions meet no cache at all: other
+// methods, a body, an upgrade, a header that overrides the method, no host, a
+// Range of something not known. Their handlers have the original ResponseWriter,
+// and their answers no Cache-Status; FromContext works in them.
+//
+// Why a response was not stored stands in its Cache-Status (RFC 9211), in
+// [Stats], and in the log at debug level.
+//
+// # Tags
+//
+// A tag names something that responses are made from: a row, a user, a list. The
+// best place to say it is where the data is read, through the context:
+//
+//	func (db *DB) User(ctx context.Context, id string) (User, error) {
+//		accel.Tag(ctx, "user:"+id)
+//		...
+//	}
+//
+// so that no handler can forget it. Outside a cached request this does nothing.
+//
+// # Purging
+//
+// [Cache.InvalidateTag] keeps a promise: a request that arrives after it has
+// returned nil is never answered with a response that bears the tag and whose
+// handler started before the call. Not from memory or disk, not by having waited
+// for a response that was being made, not by a refresh that was on its way, not
+// after a crash. That is: commit first, then invalidate. What a handler reads
+// outside itself (a replica that lags, a cache of its own) is outside the
+// promise.
+//
+// [Cache.ExpireTag] is milder, [Cache.InvalidateURL] and [Cache.InvalidateAll]
+// go by other names. None takes longer for a million responses than for one.
+//
+// # Freshness
+//
+// What CacheFor says rules this cache alone; Cache-Control goes to browsers as
+// the handler wrote it. Such a response is the origin's own word, kept true by
+// its tags, so it is served without Age and with a new Date: a browser's max-age
+// begins when it is served. A response that was stored because of its
+// Cache-Control keeps its Date and gets an Age.
+//
+// With [StaleWhileRevalidate] a response past its time is served while one
+// request in the background renders it anew, and with [StaleIfError] when the
+// handler fails to.
+//
+// # Compression
+//
+// A response is stored as zstd and as gzip, if it is of a kind and size worth
+// compressing, else as it is; what the handler encoded itself is kept so. Each
+// coding has its own ETag: the handler's with a suffix ("v1-gzip"), or one made
+// from the content. A weak one stays as it is. A client that takes neither
+// coding gets the response decoded. "no-transform" leaves the body alone. Do not
+// compress in middleware between the cache and the handler; around the cache
+// there is nothing left to compress.
+//
+// # One at a time
+//
+// Requests for a response that is being made wait for it, [WithWait] at most,
+// and get it if it proves to be for them: if it may be stored for their own
+// request, is the variant their headers select, and was not invalidated since
+// they came. What is not for sharing makes nobody wait for ten seconds from
+// then. A client that leaves does not cancel a handler that others wait for, and
+// a slow one holds nobody up.
+//
+// # When the store fails
+//
+// An error of a store is a miss, or a response not stored; the site is served by
+// its handlers. It is logged once for each kind and counted in [Stats]. Only
+// invalidations report it, because something may be wrong then that the
+// application has to know.
+//
+// # Middleware
+//
+// The cache may stand in front of a whole site ([New]) or of parts ([Cache.Wrap]),
+// even both: a cache that is met again in a request passes it on. Of several
+// caches around each other each stores for itself, and what a handler says
+// counts for all.
+//
+// What middleware around the cache put into the header before it is not stored,
+// as it will be there for the next request, too; but it is looked at, so that a
+// Set-Cookie or a no-store from there keeps the response from being stored.
+// Header values that a hit writes are shared between requests: middleware may
+// replace and add values, not write into the slices.
+//
+// # Concurrency
+//
+// Everything exported may be used by any number of goroutines at once, except
+// that options are applied once, in New. A Cache has goroutines only while it
+// refreshes in the background, sixteen at most; [Cache.Close] waits for them.
+// Whoever made a Cache closes it, and the Cache closes its store.
+package accel

@@ -1,0 +1,379 @@
+package accel
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/accelhttp/accelerator/internal/rfc9111"
+)
+
+// A fill is one run of a handler whose response may be stored, by the leader of
+// a flight or by a request alone.
+type fill struct {
+	*miss
+	flight   *flight
+	exchange *exchange
+	capture  capture
+	before   http.Header // what middleware around us had put into the header
+
+	received   time.Time // when the header was written
+	life       lifespan
+	response   rfc9111.Response
+	permission rfc9111.Permission
+	refused    bool
+}
+
+// lead runs the handler for the request, on its goroutine, and sees to it that
+// those who follow learn what came of it, however it ends.
+func (m *miss) lead(f *flight) {
+	c := m.cache
+	fl := &fill{
+		miss:     m,
+		flight:   f,
+		exchange: &exchange{cache: c, outer: m.outer},
+	}
+	if h := m.w.Header(); len(h) != 0 {
+		fl.before = h.Clone()
+	}
+	buf := bodies.Get().(*[]byte)
+	limit, hold := c.opts.bodyLimit(), c.opts.held()
+	if _, ok := m.w.(discard); ok {
+		hold = limit // no client is waiting to see the beginning
+	}
+	fl.capture = capture{under: m.w, fill: fl, body: *buf, limit: limit, hold: min(hold, limit)}
+
+	unwatch := func() bool { return true }
+	if f.ctx.Done() != m.r.Context().Done() {
+		// A flight's handler outlives its client if others wait.
+		unwatch = context.AfterFunc(m.r.Context(), func() { f.unwait(context.Cause(m.r.Context())) })
+	}
+	r := m.r.WithContext(fl.exchange.in(f.ctx))
+	r.Header = forHandler(m.r, m.known)
+
+	returned := false
+	defer func() {
+		copyBack(m.r, r)
+		if !returned {
+			// Recovering is a liberty that the handler allowed: it asked for a
+			// stale response in place of a failure. Otherwise a panic goes on
+			// unseen by us, with its value and its stack.
+			if fl.canStandIn() {
+				if v := recover(); v != nil {
+					fl.panicked(v)
+					returned = true
+				}
+			}
+			if !returned {
+				fl.crash()
+			}
+		}
+		unwatch()
+		f.end(&c.flights)
+	}()
+	m.next.ServeHTTP(fl.capture.writer(), r)
+	returned = true
+	fl.finish()
+}
+
+// canStandIn reports whether the stale entry may still be sent in place of what
+// the handler has not finished.
+func (fl *fill) canStandIn() bool {
+	switch fl.capture.finish() {
+	case open, holding, dropping:
+		return fl.standsIn(fl.cache.opts.now())
+	}
+	return false
+}
+
+// crash ends a fill whose handler panics or ends its goroutine.
+//
+// What was held is written before it goes on. That is what the client would have
+// got without us: net/http drops it if it is small enough to lie in its buffers,
+// sends it if it is larger, and breaks the connection in either case; and
+// middleware that recovers finds a response begun, as it would have been, and
+// not a header map that looks unsent and has the handler's Content-Length.
+func (fl *fill) crash() {
+	fl.exchange.finish()
+	fl.capture.finish()
+	fl.refuse(reasonCrashed)
+	c := &fl.capture
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state == holding {
+		c.pass(reasonCrashed)
+	}
+}
+
+// panicked ends a fill whose handler panicked where a stale entry may answer.
+func (fl *fill) panicked(v any) {
+	if v != http.ErrAbortHandler {
+		fl.cache.opts.log().Error("accel: handler panicked; a stale response is served",
+			"url", fl.url(), "panic", v, "stack", string(debug.Stack()))
+	}
+	fl.exchange.finish()
+	fl.response = rfc9111.Response{} // whatever it had begun
+	fl.standIn(0)
+}
+
+// finish ends a fill whose handler has returned.
+func (fl *fill) finish() {
+	wishes := fl.exchange.finish()
+	switch fl.capture.finish() {
+	case open:
+		// Not even a header. It may have returned because something failed, so
+		// this is nothing to store; and the header is left to whoever comes
+		// next, because middleware around us may want to write another.
+		fl.refuse(reasonEmpty)
+		h := fl.w.Header()
+		h["Cache-Status"] = forward{why: fl.why, detail: fl.reasonOr(reasonEmpty)}.field(h["Cache-Status"])
+	case dropping:
+		fl.standIn(fl.capture.status)
+	case holding, tapping:
+		fl.store(wishes)
+	}
+}
+
+// standIn answers with the stale entry.
+func (fl *fill) standIn(status int) {
+	fl.cache.counters.staleIfError.Add(1)
+	fl.refuse(reasonFailed)
+	fl.reset()
+	fl.capture.drop()
+	if !fl.answerStale(status, false, fl.cache.opts.now()) {
+		// Its coding is none that this client takes, but that was known before
+		// the handler ran; only a damaged body comes here.
+		http.Error(fl.w, http.StatusText(http.StatusBadGateway), http.StatusBadGateway)
+	}
+}
+
+// reset makes the header map what it was before the handler.
+func (fl *fill) reset() {
+	h := fl.w.Header()
+	clear(h)
+	for name, values := range fl.before {
+		h[name] = values
+	}
+}
+
+// store stores a response that has been kept whole, and answers with it.
+func (fl *fill) store(wishes wishes) {
+	c := &fl.capture
+	held := c.state == holding
+	reason := fl.completed(wishes)
+	var e *Entry
+	if reason == storable {
+		e = fl.build(wishes)
+		reason = fl.put(e)
+	}
+	if e == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.pass(reason)
+		return
+	}
+	if reason != storable {
+		fl.note(reason)
+	}
+	if held {
+		fl.flight.entry = e
+		fl.release(shared)
+	}
+	c.drop()
+	if !held {
+		return
+	}
+
+	// The first client gets what all later ones get.
+	h := fl.w.Header()
+	c.restore(h)
+	for name := range h {
+		switch key := http.CanonicalHeaderKey(name); {
+		case key != name, computed(key), key == "Vary":
+			delete(h, name)
+		}
+	}
+	if v := fl.before["Vary"]; v != nil {
+		h["Vary"] = v
+	}
+	a := &answer{
+		entry: e, staleFrom: e.FreshUntil, now: fl.received,
+		forward: &forward{why: fl.why, stored: reason == storable, detail: reason},
+	}
+	if !a.choose(fl.r, &fl.q.glance) {
+		// The handler encoded it in a coding that this client does not take. It
+		// must know why.
+		a.form = &e.answers().forms[0]
+		a.status, a.data = e.Status, e.Bodies[0].Data
+	}
+	a.write(fl.w, fl.r, &fl.q.glance)
+}
+
+// judge decides, when the header is written, whether the response may be stored
+// as far as one can tell by then.
+func (fl *fill) judge(status int, h http.Header, length int64) (reason string) {
+	wishes := fl.exchange.freeze()
+	o := &fl.cache.opts
+	fl.received = o.now()
+	fl.response = rfc9111.Response{Status: status, Header: h, Received: fl.received}
+	fl.permission = rfc9111.Permission{
+		ByHandler: wishes.asked, OptIn: o.policy == OptIn, Uncacheable: o.forbidding(),
+	}
+	if failure(status) && fl.standsIn(fl.received) {
+		return reasonFailed
+	}
+	if fl.never != storable {
+		return fl.never
+	}
+	req := rfc9111.Request{Method: fl.r.Method, Header: fl.r.Header}
+	if r := rfc9111.Storable(req, fl.response, fl.permission); r != rfc9111.ReasonStorable {
+		if status == http.StatusNotModified && wishes.asked {
+			// A conditional request came first. The next one is asked for the
+			// whole, or a page that all browsers have would never be stored.
+			fl.rememberCacheable()
+		}
+		return r.String()
+	}
+	if reason := wishes.forbid(); reason != storable {
+		return reason
+	}
+	fl.life = lifespanOf(fl.response, wishes)
+	switch {
+	case !fl.life.keepUntil.After(fl.received):
+		return rfc9111.ReasonAlreadyStale.String()
+	case length > o.bodyLimit():
+		return reasonTooLarge
+	case headerSize(h) > maxHeader:
+		return reasonLargeHeader
+	case len(h["Content-Encoding"]) > 1 || severalCodings(h.Get("Content-Encoding")):
+		return reasonEncoding
+	}
+	return storable
+}
+
+// failure reports whether a status is one that a stale entry may be served
+// instead of (RFC 5861, section 4).
+func failure(status int) bool {
+	switch status {
+	case http.StatusInternalServerError, http.StatusBadGateway,
+		http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
+}
+
+func (w *wishes) forbid() string {
+	if w.vetoed {
+		return reasonVetoed
+	}
+	return w.badTags
+}
+
+// completed decides, when the handler has returned, what could not be known
+// before.
+func (fl *fill) completed(wishes wishes) (reason string) {
+	c := &fl.capture
+	switch {
+	case c.length >= 0 && int64(len(c.body)) != c.length && bodyAllowed(c.status):
+		return reasonLength
+	case fl.flight.ctx.Err() != nil:
+		// It may have returned because of that, in the middle.
+		return reasonCancelled
+	case hasTrailers(fl.w.Header()):
+		return rfc9111.ReasonTrailer.String()
+	}
+	return wishes.forbid()
+}
+
+// put gives the entry to the store.
+func (fl *fill) put(e *Entry) (reason string) {
+	err := fl.cache.store.Put(e, nil)
+	switch {
+	case err == nil:
+		fl.cache.counters.stored.Add(1)
+		fl.cache.uncacheable.forget(fl.flight.key)
+		fl.rememberCacheable()
+		return storable
+	case errors.Is(err, ErrInvalidated):
+		return reasonInvalidated
+	case errors.Is(err, ErrTooLarge):
+		return reasonTooLarge
+	case errors.Is(err, ErrBusy):
+		fl.cache.storeFailed("put", err)
+		return reasonStoreBusy
+	}
+	fl.cache.storeFailed("put", err)
+	return reasonStoreError
+}
+
+// knownFor is how long a key that was stored is known to be cacheable after the
+// store has lost it.
+const knownFor = time.Hour
+
+func (fl *fill) rememberCacheable() {
+	now := fl.cache.opts.now()
+	fl.cache.cacheable.remember(fl.flight.key, 0, now.Add(knownFor))
+}
+
+// refuse says that the response will not be stored, and lets those go who wait
+// for it. Only the first call counts.
+func (fl *fill) refuse(reason string) {
+	if fl.refused {
+		return
+	}
+	fl.refused = true
+	fl.note(reason)
+	switch reason {
+	case reasonFailed:
+		fl.release(failed)
+		return
+	case reasonCrashed:
+		fl.release(crashed)
+		return
+	}
+	fl.release(private)
+	if !aboutResponse(reason) {
+		return
+	}
+	status := fl.response.Status
+	if status != http.StatusNotModified {
+		now := fl.cache.opts.now()
+		fl.cache.uncacheable.remember(fl.flight.key, 0, now.Add(rememberFor))
+	}
+	if old := fl.found.entry; old != nil && status < 500 && status != http.StatusNotModified {
+		// What the handler answers now is not for storing, so what it answered
+		// then is not its answer any more.
+		if err := fl.cache.store.Delete(old); err != nil {
+			fl.cache.storeFailed("delete", err)
+		}
+	}
+}
+
+// note counts and logs why a response was not stored.
+func (fl *fill) note(reason string) {
+	fl.cache.counters.notStoredFor(reason)
+	log := fl.cache.opts.log()
+	if ctx := fl.r.Context(); log.Enabled(ctx, slog.LevelDebug) {
+		log.DebugContext(ctx, "accel: not stored", "reason", reason, "url", fl.url())
+	}
+}
+
+func (fl *fill) reasonOr(reason string) string {
+	if fl.never != storable {
+		return fl.never
+	}
+	return reason
+}
+
+func (fl *fill) url() string { return fl.q.scheme + "://" + fl.q.host + fl.q.target }
+
+// release lets the followers go. Only the first call counts.
+func (fl *fill) release(o outcome) {
+	if f := fl.flight; !f.landed {
+		f.response, f.permission = fl.response, fl.permission
+		f.land(&fl.cache.flights, o)
+	}
+}

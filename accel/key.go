@@ -1,0 +1,241 @@
+package accel
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/accelhttp/accelerator/internal/rfc9111"
+)
+
+// A question is a request as the store is asked for it: its key, and the
+// material the key was made from. Questions come from a pool and are good until
+// they are released; what outlives a request copies.
+type question struct {
+	glance
+	key      Key
+	scheme   string
+	host     string // as sent; see lower
+	target   string
+	resource []byte // hashed to key.Resource
+	variant  []byte // hashed to key.Variant; empty for the zero digest
+	selected bool   // variant was made with Vary names
+	scratch  []byte
+	stripe   uint32 // of the counters; see counters
+}
+
+// keyVersion is the first byte of the material. Another order or meaning of the
+// fields after it gets another number, so that old entries are never found.
+const keyVersion = 1
+
+var stripes atomic.Uint32
+
+var questions = sync.Pool{New: func() any {
+	return &question{
+		resource: make([]byte, 0, 256),
+		variant:  make([]byte, 0, 256),
+		scratch:  make([]byte, 0, 256),
+		stripe:   stripes.Add(1),
+	}
+}}
+
+// ask prepares the question that r puts to the store, its variant being the one
+// without Vary names. It returns nil for a request that must not meet the cache.
+// It allocates nothing.
+func (o *options) ask(r *http.Request) *question {
+	g := look(r)
+	if g.odd {
+		return nil
+	}
+	target, absolute := originForm(r)
+	if target == "" || target[0] != '/' {
+		return nil // an opaque or empty target: nobody's page
+	}
+	q := questions.Get().(*question)
+	q.glance = g
+	q.scheme, q.host, q.target = "http", r.Host, target
+	if r.TLS != nil {
+		q.scheme = "https"
+	}
+
+	b := append(q.resource[:0], keyVersion)
+	b = appendField(b, q.scheme)
+	b = appendLower(b, q.host)
+	b = appendField(b, target)
+	b = appendRewritten(b, r, target, absolute)
+	extra := ""
+	if o.key != nil {
+		extra = o.key(r)
+	}
+	b = appendField(b, extra)
+	q.resource = b
+	q.key.Resource = sha256.Sum256(b)
+
+	b = append(q.scratch[:0], byte(KindTarget))
+	b = appendField(b, target)
+	q.scratch = b
+	sum := sha256.Sum256(b)
+	q.key.Target = Hash(binary.BigEndian.Uint64(sum[:8]))
+
+	q.vary(r.Header, nil)
+	return q
+}
+
+// vary makes q's variant the one selected by these Vary names (RFC 9111, section
+// 4.1).
+func (q *question) vary(h http.Header, names []string) {
+	q.selected = len(names) != 0
+	b := q.variant[:0]
+	for _, name := range names {
+		value, present := rfc9111.SelectingValue(h, name)
+		b = append(b, 'v')
+		b = appendField(b, name)
+		if present {
+			b = append(b, 1)
+			b = appendField(b, value)
+		} else {
+			b = append(b, 0)
+		}
+	}
+	if q.keyed != 0 || q.underscored {
+		start := len(b)
+		if b = appendKeyed(append(b, 'k'), h, q.glance); len(b) == start+1 {
+			b = b[:start]
+		}
+	}
+	q.variant = b
+	q.key.Variant = Digest{}
+	if len(b) != 0 {
+		q.key.Variant = sha256.Sum256(b)
+	}
+}
+
+// answeredBy reports whether e was stored for this very question. The digests
+// say so already; but they would say so of a damaged store's entry too, and a
+// comparison costs nothing.
+func (q *question) answeredBy(e *Entry) bool {
+	return string(q.resource) == e.Resource && string(q.variant) == e.Variant
+}
+
+// release gives q back to the pool.
+func (q *question) release() {
+	if cap(q.resource)+cap(q.variant)+cap(q.scratch) > 64<<10 {
+		return // one request with a giant URL should not keep memory for good
+	}
+	q.scheme, q.host, q.target = "", "", ""
+	questions.Put(q)
+}
+
+// originForm returns the request target in origin form, as the client sent it,
+// and whether it was sent in absolute form. The path is neither decoded nor
+// cleaned: whatever differs to some handler differs here.
+func originForm(r *http.Request) (target string, absolute bool) {
+	target = r.RequestURI
+	if target == "" { // a request that no server has read
+		return r.URL.RequestURI(), false
+	}
+	if target[0] == '/' {
+		return target, false
+	}
+	i := strings.Index(target, "://")
+	if i < 0 {
+		return "", false
+	}
+	// The authority is in r.Host, where net/http puts it (RFC 9112, section
+	// 3.2.2: it overrides the Host field).
+	_, target = cutAuthority(target[i+3:])
+	return target, true
+}
+
+// appendRewritten appends one field: empty if the URL is what follows from the
+// target, else what something in front of us made of it. (http.StripPrefix and
+// routers do; the handler sees only the URL, so it is part of what it answers.)
+func appendRewritten(b []byte, r *http.Request, target string, absolute bool) []byte {
+	u := r.URL
+	path, query, hasQuery := strings.Cut(target, "?")
+	// Where the path has escapes u.Path differs from it, and all is appended.
+	// It follows from the target then, so it separates nothing.
+	if u.Path == path && u.RawPath == "" && u.RawQuery == query &&
+		u.ForceQuery == (hasQuery && query == "") && (u.Host == "" || u.Host == r.Host) {
+		return append(b, 0)
+	}
+	n := 1
+	host := u.Host
+	if absolute && host == r.Host || r.RequestURI == "" {
+		host = "" // a request in absolute form has the key of one in origin form
+	}
+	force := ""
+	if u.ForceQuery {
+		force = "?"
+	}
+	fields := [...]string{u.Path, u.RawPath, u.RawQuery, force, host}
+	for _, f := range fields {
+		n += uvarintLen(uint64(len(f))) + len(f)
+	}
+	b = appendUvarint(b, uint64(n))
+	b = append(b, 'r')
+	for _, f := range fields {
+		b = appendField(b, f)
+	}
+	return b
+}
+
+// appendLower appends s as a field, in lower case as far as ASCII goes. Hosts
+// are compared without regard to case (RFC 9110, section 4.2.3).
+func appendLower(b []byte, s string) []byte {
+	b = appendUvarint(b, uint64(len(s)))
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		b = append(b, c)
+	}
+	return b
+}
+
+// lower is appendLower as a string. strings.ToLower knows more than ASCII and
+// could make two hosts one.
+func lower(s string) string {
+	return string(appendLower(make([]byte, 0, len(s)+2), s)[uvarintLen(uint64(len(s))):])
+}
+
+func appendUvarint(b []byte, n uint64) []byte { return binary.AppendUvarint(b, n) }
+
+func uvarintLen(n uint64) int {
+	l := 1
+	for n >= 0x80 {
+		n >>= 7
+		l++
+	}
+	return l
+}
+
+// URL returns the URL that the entry was stored for, for people to read:
+// scheme, host and target as they were sent. It is empty if Resource is not the
+// material of a key.
+func (e *Entry) URL() string {
+	scheme, host, target, ok := splitResource(e.Resource)
+	if !ok {
+		return ""
+	}
+	return scheme + "://" + host + target
+}
+
+func splitResource(s string) (scheme, host, target string, ok bool) {
+	if s == "" || s[0] != keyVersion {
+		return "", "", "", false
+	}
+	s = s[1:]
+	for _, f := range []*string{&scheme, &host, &target} {
+		n, size := binary.Uvarint([]byte(s[:min(len(s), binary.MaxVarintLen64)]))
+		if size <= 0 || n > uint64(len(s)-size) {
+			return "", "", "", false
+		}
+		*f, s = s[size:size+int(n)], s[size+int(n):]
+	}
+	return scheme, host, target, true
+}

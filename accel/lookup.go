@@ -1,0 +1,95 @@
+package accel
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+)
+
+// A fitness says what an entry is good for at a moment.
+type fitness uint8
+
+const (
+	spent    fitness = iota // for nothing; validation, which is to come, comes here
+	fallback                // to stand in for a handler that fails
+	stale                   // to be served while it is refreshed
+	fresh                   // to be served
+)
+
+// A finding is what a look-up brought.
+type finding struct {
+	entry     *Entry // nil if there is none
+	staleFrom time.Time
+	fitness   fitness // of entry
+	varied    bool    // the resource has entries, selected by Vary
+}
+
+// lookup asks the store a question. q's variant is afterwards the one selected
+// by the Vary names that the store knows, if any. Whatever goes wrong in a store
+// is a miss.
+func (c *Cache) lookup(r *http.Request, q *question, now time.Time) finding {
+	if q.selected { // by an earlier look-up
+		q.vary(r.Header, nil)
+	}
+	found, err := c.store.Get(r.Context(), q.key, nil)
+	varied := found.Vary != nil
+	if errors.Is(err, ErrNotFound) && varied {
+		// The resource has variants: ask for ours.
+		names := found.Vary
+		q.vary(r.Header, names)
+		found, err = c.store.Get(r.Context(), q.key, names)
+	}
+	if err != nil {
+		if !errors.Is(err, ErrNotFound) {
+			c.storeFailed("get", err)
+		}
+		return finding{varied: varied}
+	}
+	e := found.Entry
+	if !q.answeredBy(e) {
+		c.counters.mismatches.Add(1)
+		return finding{varied: varied}
+	}
+	f := finding{entry: e, staleFrom: e.FreshUntil, varied: varied}
+	if !found.StaleSince.IsZero() && found.StaleSince.Before(f.staleFrom) {
+		// Both windows count from there, hence end before the entry's own.
+		f.staleFrom = found.StaleSince
+	}
+	f.fitness = e.fitness(f.staleFrom, now)
+	return f
+}
+
+// fitness is RFC 9111, section 4.2, and RFC 5861 for an entry that is fresh
+// until staleFrom.
+func (e *Entry) fitness(staleFrom, now time.Time) fitness {
+	switch {
+	case now.Before(staleFrom):
+		return fresh
+	case e.MustRevalidate:
+		return spent
+	case now.Before(staleFrom.Add(e.StaleWhileRevalidate)):
+		return stale
+	case now.Before(staleFrom.Add(e.StaleIfError)):
+		return fallback
+	}
+	return spent
+}
+
+// storeFailed counts an error of the store, and logs the first of its kind.
+func (c *Cache) storeFailed(doing string, err error) {
+	c.counters.storeErrors.Add(1)
+	if errors.Is(err, ErrClosed) && c.closed.Load() {
+		return // a request that was on its way when we closed it
+	}
+	kind := "other"
+	for _, k := range []error{ErrUnavailable, ErrClosed, ErrBusy, ErrTooLarge, context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, k) {
+			kind = k.Error()
+			break
+		}
+	}
+	if _, logged := c.logged.LoadOrStore(doing+": "+kind, struct{}{}); !logged {
+		c.opts.log().Warn("accel: the store failed; the site is served without it", "doing", doing, "error", err)
+	}
+}

@@ -1,0 +1,185 @@
+package accel
+
+import (
+	"net/http"
+	"time"
+)
+
+// A miss is a request that the store could not answer.
+type miss struct {
+	cache *Cache
+	w     http.ResponseWriter
+	r     *http.Request
+	q     *question
+	next  http.Handler
+	outer *exchange
+
+	found finding
+	why   string // of Cache-Status
+	known bool   // the key is known to be cacheable: the handler is asked for the whole
+	never string // why the response is not to be stored, whatever it is
+}
+
+// served says how a miss ended.
+type served uint8
+
+const (
+	servedMiss      served = iota // by its own run of the handler
+	servedHit                     // by an entry stored meanwhile
+	servedCollapsed               // by the response to another request
+)
+
+// rememberFor is how long a key is remembered as uncacheable. While it is, its
+// requests do not wait for each other, which would serialize them for nothing.
+const rememberFor = 10 * time.Second
+
+// maxJoins is how often a request waits for others. A flight that was in the air
+// may have been invalidated, crashed, or brought another variant; the one after
+// it begins later than the request came. Who still has nothing then runs the
+// handler alone.
+const maxJoins = 2
+
+// classify takes a finding that was no hit.
+func (m *miss) classify(found finding, now time.Time) {
+	m.found, m.never = found, storable
+	e, q := found.entry, m.q
+	_, m.known = m.cache.cacheable.recall(q.flightKey(), now)
+	m.known = m.known || m.cache.opts.policy != OptIn
+	switch {
+	case e == nil && !found.varied:
+		m.why = fwdURIMiss
+	case e == nil:
+		m.why = fwdVaryMiss
+		m.known = m.known || !q.authorized
+	case q.authorized && !e.Public:
+		m.why = fwdRequest
+		m.found.entry = nil // it is nothing to replace, nor to fall back on
+	case found.fitness >= stale:
+		// A coding that this client does not take and we cannot decode. What the
+		// handler answers to it would take the place of what the others read.
+		m.why, m.never, m.known = fwdRequest, reasonNotAcceptable, false
+	default:
+		m.why, m.known = fwdStale, true
+	}
+	if m.r.Method == http.MethodHead {
+		// It has no body to store, and its conditions are the handler's matter.
+		m.never, m.known = reasonMethod, false
+	}
+}
+
+// serve answers the request by another's response, or by running the handler.
+func (m *miss) serve(now time.Time) served {
+	c, q := m.cache, m.q
+	if m.never != storable {
+		m.lead(newSolo(m.r.Context(), q.flightKey()))
+		return servedMiss
+	}
+
+	var (
+		arrival  Position // what the response must not be older than
+		since    Position // zero: any flight will do
+		patience *time.Timer
+		alone    = c.opts.patience() < 0
+	)
+	for joins := 0; ; {
+		// The position first, then the look-up: an invalidation between them
+		// strikes what the look-up finds. And a flight that has landed since
+		// the last look-up is seen.
+		at := c.store.Begin()
+		found := c.lookup(m.r, q, now)
+		if c.hit(m.w, m.r, q, found, now, m.next, m.outer) {
+			c.store.End(at)
+			return servedHit
+		}
+		m.classify(found, now)
+		key := q.flightKey()
+		_, uncacheable := c.uncacheable.recall(key, now)
+		if m.never != storable || alone || uncacheable || joins == maxJoins {
+			f := newSolo(m.r.Context(), key)
+			f.hold(c.store, at)
+			m.lead(f)
+			return servedMiss
+		}
+		f, leads := c.flights.join(m.r.Context(), key, c.store, at, since)
+		if leads {
+			m.lead(f)
+			return servedMiss
+		}
+		c.store.End(at)
+		if joins++; joins == 1 {
+			arrival = at
+			patience = time.NewTimer(c.opts.patience())
+			defer patience.Stop()
+		}
+		if m.follow(f, patience.C, arrival) {
+			return servedCollapsed
+		}
+		if m.r.Context().Err() != nil {
+			m.abandon()
+			return servedMiss
+		}
+		select {
+		case <-f.over:
+			alone = f.outcome == private || f.outcome == failed
+		default: // patience ended
+			alone = true
+		}
+		since = arrival
+		now = c.opts.now()
+	}
+}
+
+// follow waits for a flight and answers with what it brought, if that suits.
+func (m *miss) follow(f *flight, patience <-chan time.Time, arrival Position) bool {
+	landed := f.await(m.r.Context(), patience)
+	suits := landed && f.suits(m.r, m.q, arrival)
+	f.drop() // before anything is written: a slow client must hold no position
+	now := m.cache.opts.now()
+	switch {
+	case suits:
+		return m.answer(&answer{
+			entry: f.entry, staleFrom: f.entry.FreshUntil, now: now,
+			forward: &forward{why: m.why, collapsed: true},
+		})
+	case landed && f.outcome == failed && m.standsIn(now):
+		return m.answerStale(f.response.Status, true, now)
+	}
+	return false
+}
+
+// answer answers with an entry that was not found by a look-up.
+func (m *miss) answer(a *answer) bool {
+	if !a.choose(m.r, &m.q.glance) {
+		return false
+	}
+	if m.outer != nil {
+		m.outer.adopt(a.entry, a.staleFrom, a.now)
+	}
+	a.write(m.w, m.r, &m.q.glance)
+	return true
+}
+
+// standsIn reports whether the entry that was found may answer for a handler
+// that fails (RFC 5861, section 4).
+func (m *miss) standsIn(now time.Time) bool {
+	e := m.found.entry
+	return e != nil && !e.MustRevalidate && m.never == storable && now.Before(m.found.staleFrom.Add(e.StaleIfError))
+}
+
+// answerStale answers with the entry that was found in place of a handler that
+// failed, with this status or, if it is zero, by a panic.
+func (m *miss) answerStale(status int, collapsed bool, now time.Time) bool {
+	return m.answer(&answer{
+		entry: m.found.entry, staleFrom: m.found.staleFrom, now: now,
+		forward: &forward{why: m.why, status: status, collapsed: collapsed, detail: "stale-if-error"},
+	})
+}
+
+// abandon answers a request whose context has ended while it waited. Its client
+// is most likely gone. Running the handler for it would be work for nobody, and
+// a crowd that comes and goes would make a lot of it.
+func (m *miss) abandon() {
+	h := m.w.Header()
+	h["Cache-Status"] = forward{why: m.why, detail: reasonCancelled}.field(h["Cache-Status"])
+	http.Error(m.w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
+}

@@ -1,0 +1,139 @@
+package accel
+
+import (
+	"context"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// refreshes are the background refreshes of stale entries. Each has a goroutine,
+// whose owner is the cache: Close cancels them and waits.
+type refreshes struct {
+	ctx    context.Context // of all of them
+	cancel context.CancelFunc
+
+	mu     sync.Mutex // guards closed, and Add against Wait
+	closed bool
+	wg     sync.WaitGroup
+	slots  chan struct{}
+}
+
+const (
+	// maxRefreshes is how many run at once. Beyond it stale entries are served
+	// without being refreshed, by the next request again.
+	maxRefreshes = 16
+
+	// refreshTimeout ends the context of a refresh that nobody waits for.
+	refreshTimeout = time.Minute
+
+	// A refresh that failed is not tried again for a second, then two, then
+	// four ..., at most a minute.
+	firstBackOff, lastBackOff = time.Second, time.Minute
+)
+
+func (s *refreshes) init() {
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.slots = make(chan struct{}, maxRefreshes)
+}
+
+// begin returns false if there is no slot, or no more refresh is to begin.
+func (s *refreshes) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	select {
+	case s.slots <- struct{}{}:
+		s.wg.Add(1)
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *refreshes) end() {
+	<-s.slots
+	s.wg.Done()
+}
+
+func (s *refreshes) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.cancel()
+	s.wg.Wait()
+}
+
+// refresh renders what was found stale anew, in the background, unless somebody
+// is at it, it has failed lately, or too many are at it.
+func (c *Cache) refresh(r *http.Request, next http.Handler, found finding, now time.Time) {
+	_, authorized := r.Header["Authorization"]
+	key := flightKey{found.entry.Key, authorized}
+	if _, backingOff := c.backOff.recall(key, now); backingOff || r.Method != http.MethodGet || !c.refreshes.begin() {
+		return
+	}
+	at := c.store.Begin()
+	f := c.flights.leadOnly(r.Context(), key, c.store, at)
+	if f == nil {
+		c.store.End(at)
+		c.refreshes.end()
+		return
+	}
+	// The request ends before its refresh does: what the refresh needs of it is
+	// copied here.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), refreshTimeout)
+	r = r.Clone(ctx)
+	r.Body, r.ContentLength = http.NoBody, 0
+	go func() {
+		defer c.refreshes.end()
+		defer cancel()
+		defer context.AfterFunc(c.refreshes.ctx, cancel)()
+		if c.runRefresh(r, next, f) {
+			return
+		}
+		now := c.opts.now()
+		failures, _ := c.backOff.recall(key, now)
+		wait := min(firstBackOff<<min(failures, 10), lastBackOff)
+		c.backOff.remember(key, min(failures, 254)+1, now.Add(wait))
+	}()
+}
+
+// runRefresh reports whether the handler did not fail.
+func (c *Cache) runRefresh(r *http.Request, next http.Handler, f *flight) (answered bool) {
+	defer f.end(&c.flights)
+	q := c.opts.ask(r)
+	if q == nil {
+		return true // it was asked for a moment ago, so this does not happen
+	}
+	defer q.release()
+	now := c.opts.now()
+	found := c.lookup(r, q, now)
+	if found.entry == nil || found.fitness == fresh {
+		return true // somebody was faster
+	}
+	c.counters.refreshes.Add(1)
+	defer func() {
+		if v := recover(); v != nil && v != http.ErrAbortHandler {
+			c.opts.log().Error("accel: handler panicked in a background refresh",
+				"url", found.entry.URL(), "panic", v, "stack", string(debug.Stack()))
+		}
+	}()
+	m := &miss{
+		cache: c, w: make(discard), r: r, q: q, next: next,
+		found: found, why: fwdStale, known: true,
+	}
+	m.lead(f)
+	return f.outcome != crashed && f.outcome != failed && f.response.Status < 500
+}
+
+// discard is the writer of a refresh: there is no client. It has Flush because
+// nearly every writer has, and handlers trust in it.
+type discard http.Header
+
+func (d discard) Header() http.Header         { return http.Header(d) }
+func (d discard) Write(p []byte) (int, error) { return len(p), nil }
+func (d discard) WriteHeader(int)             {}
+func (d discard) Flush()                      {}

@@ -1,0 +1,136 @@
+package accel
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/accelhttp/accelerator/codec"
+)
+
+// A glance is what one walk over a request finds. A hit cannot afford to look
+// for two dozen header fields by name.
+type glance struct {
+	odd         bool   // the request must not meet the cache at all
+	conditional bool   // it has If-Match, If-None-Match, ...
+	ranged      bool   // it has Range
+	authorized  bool   // it has Authorization
+	keyed       uint32 // which of keyedHeaders it has
+	underscored bool   // it may have a keyed header spelt with underscores
+}
+
+// look looks at a request.
+//
+// Only exactly GET and HEAD may be answered by a stored response. What is odd
+// about such a request is left to the handler alone, unstored and unshared: a
+// body may change the answer and is in no key; an upgrade ends HTTP; a header
+// that overrides the method makes a GET a DELETE; without a host, nobody knows
+// whose page it is.
+func look(r *http.Request) (g glance) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead ||
+		r.ContentLength != 0 || len(r.TransferEncoding) != 0 || r.Host == "" || r.URL == nil {
+		g.odd = true
+		return g
+	}
+	for name, values := range r.Header {
+		switch name {
+		case "Range":
+			g.ranged = true
+		case "Authorization":
+			g.authorized = true
+		case "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range":
+			g.conditional = true
+		case "Upgrade", "Expect", "X-Http-Method-Override", "X-Http-Method", "X-Method-Override":
+			g.odd = true
+			return g
+		case "Connection":
+			// A Connection that only says keep-alive or close is on many
+			// requests.
+			for _, v := range values {
+				if containsFold(v, "upgrade") {
+					g.odd = true
+					return g
+				}
+			}
+		default:
+			if name == "" || name[0] != 'X' && name[0] != 'F' {
+				continue // no name in keyedHeaders begins with another letter
+			}
+			if i := keyedIndex(name); i >= 0 {
+				g.keyed |= 1 << i
+			} else if strings.IndexByte(name, '_') > 0 {
+				// What reaches CGI or FastCGI loses the difference.
+				switch dashed(name) {
+				case "X-Http-Method-Override", "X-Http-Method", "X-Method-Override":
+					g.odd = true
+					return g
+				}
+				g.underscored = true
+			}
+		}
+	}
+	return g
+}
+
+// containsFold reports whether s contains sub, which is in lower case.
+func containsFold(s, sub string) bool {
+	for i := 0; i+len(sub) <= len(s); i++ {
+		if strings.EqualFold(s[i:i+len(sub)], sub) {
+			return true
+		}
+	}
+	return false
+}
+
+// forHandler returns the header that a handler is given on a miss: its own, so
+// that whatever it does to it, the client's is still there when the response's
+// Vary is looked up.
+//
+// Of a request whose key is known to be cacheable the conditions are taken off,
+// and Range: the handler is to make the whole response, out of which the client
+// is then answered. Otherwise it sees what the client sent: a handler that never
+// asked for storage, a file server say, answers 304 and 206 itself.
+func forHandler(r *http.Request, known bool) http.Header {
+	h := r.Header.Clone()
+	if known {
+		for _, name := range []string{
+			"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range", "Range",
+		} {
+			delete(h, name)
+		}
+	}
+	return h
+}
+
+// undoETags returns the header with which a request is passed on: itself, but
+// for an If-Match that bears a tag of ours. Who has got `"v1-gzip"` from us, and
+// now wants to change the page if it is still that one, must be understood by
+// the handler, which knows `"v1"`. So that is added.
+func undoETags(h http.Header) http.Header {
+	lines := h["If-Match"]
+	var undone []string
+	for _, line := range lines {
+		for tag := range strings.SplitSeq(line, ",") { // at a comma within a tag, there is none of ours
+			b := Body{ETag: strings.TrimSpace(tag)}
+			for _, b.Coding = range [...]string{codec.Zstd, codec.Gzip} {
+				if b.ETag != "" && b.ETag[0] == '"' && strings.HasSuffix(b.ETag, "-"+b.Coding+`"`) && validETag(b.ETag) {
+					undone = append(undone, identityETag(b))
+				}
+			}
+		}
+	}
+	if undone == nil {
+		return h
+	}
+	h = h.Clone()
+	h["If-Match"] = append(slices.Clip(lines), strings.Join(undone, ", "))
+	return h
+}
+
+// copyBack carries over what others look for in the original of a request that
+// was copied: net/http removes the temporary files of MultipartForm, and
+// middleware outside reports the pattern that a mux found.
+func copyBack(original, copy *http.Request) {
+	original.MultipartForm = copy.MultipartForm
+	original.Pattern = copy.Pattern
+}
