@@ -37,7 +37,8 @@ func lifespanOf(resp rfc9111.Response, w wishes) lifespan {
 	} else {
 		age := rfc9111.InitialAge(resp)
 		if d := resp.Header["Date"]; len(d) == 1 {
-			if t, ok := rfc9111.ParseDate(d[0]); ok {
+			// One that is lifetimes ahead is none.
+			if t, ok := rfc9111.ParseDate(d[0]); ok && t.Before(resp.Received.Add(forever)) {
 				l.date = t
 			}
 		}
@@ -94,7 +95,11 @@ func (fl *fill) build(w wishes) *Entry {
 		MustRevalidate: fl.life.mustRevalidate,
 	}
 	e.Header = storedHeader(c.fields, fl.before, c.body, e.ByHandler)
-	e.Bodies, e.Length = representations(c.fields, c.status, contentType(e.Header), c.body, c.limit)
+	typ := contentType(e.Header)
+	if typ == "" {
+		typ = c.fields.Get("Content-Type") // from middleware around us
+	}
+	e.Bodies, e.Length = representations(c.fields, c.status, typ, c.body, c.limit)
 	return e
 }
 
@@ -104,8 +109,15 @@ func (fl *fill) build(w wishes) *Entry {
 // request.
 func storedHeader(h, before http.Header, body []byte, byHandler bool) []Field {
 	h = h.Clone()
+	if _, given := h["Content-Type"]; !given && len(body) != 0 && h.Get("Content-Encoding") == "" {
+		// What net/http would guess, from the bytes that it would guess from.
+		h["Content-Type"] = []string{http.DetectContentType(body)}
+	}
 	for name, values := range before {
-		if slices.Equal(h[name], values) {
+		switch {
+		case len(h[name]) == 0:
+			h[name] = nil // the handler took it away
+		case slices.Equal(h[name], values):
 			delete(h, name)
 		}
 	}
@@ -113,14 +125,11 @@ func storedHeader(h, before http.Header, body []byte, byHandler bool) []Field {
 	if !byHandler {
 		rfc9111.RemoveNoCacheFields(h)
 	}
-	if _, given := h["Content-Type"]; !given && len(body) != 0 && h.Get("Content-Encoding") == "" {
-		// What net/http would guess, from the bytes that it would guess from.
-		h["Content-Type"] = []string{http.DetectContentType(body)}
-	}
 	fields := make([]Field, 0, len(h))
 	for _, name := range slices.Sorted(maps.Keys(h)) {
-		// An explicit nil keeps net/http from adding the field.
-		if len(h[name]) != 0 && !computed(name) {
+		// Without values, a field keeps net/http from adding it, which is
+		// computed, or takes away what middleware around us has set.
+		if (len(h[name]) != 0 || len(before[name]) != 0) && !computed(name) {
 			fields = append(fields, Field{Name: name, Values: slices.Clip(h[name])})
 		}
 	}
@@ -138,7 +147,7 @@ func computed(name string) bool {
 
 func contentType(fields []Field) string {
 	for _, f := range fields {
-		if f.Name == "Content-Type" {
+		if f.Name == "Content-Type" && len(f.Values) != 0 {
 			return f.Values[0]
 		}
 	}

@@ -4,13 +4,12 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // A Cache is an [http.Handler] that answers what it has stored and asks the
 // handler it was made with for the rest. Make one with [New]; the zero Cache is
-// of no use, but the methods of a nil one do nothing (see [FromContext]). A Cache
-// is safe for concurrent use. Whoever made it closes it.
+// of no use, but the methods of a nil one, ServeHTTP aside, do nothing (see
+// [FromContext]). A Cache is safe for concurrent use. Whoever made it closes it.
 type Cache struct {
 	next  http.Handler
 	store Store
@@ -18,7 +17,7 @@ type Cache struct {
 
 	flights     flights
 	uncacheable recollection // keys whose response was not for others, lately
-	cacheable   recollection // keys whose response was, lately
+	cacheable   recollection // keys whose response was or was not, for longer; see worthAsking
 	backOff     recollection // keys whose refresh failed, with the number of times
 	refreshes   refreshes
 
@@ -109,7 +108,8 @@ func (c *Cache) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 	// A hit?
 	now := c.opts.now()
 	found := c.lookup(r, q, now)
-	if c.hit(w, r, q, found, now, next, outer) {
+	if a := found.answer(r, q, now); a.form != nil {
+		c.hit(w, r, q, next, outer, found, &a)
 		count.hits.Add(1)
 		return
 	}
@@ -152,24 +152,14 @@ func (c *Cache) passOn(w http.ResponseWriter, r *http.Request, next http.Handler
 	next.ServeHTTP(w, r2)
 }
 
-// hit answers r with what was found, if that may be. A stale entry is answered
-// with, too, if its window allows it, and refreshed behind the answer.
-func (c *Cache) hit(w http.ResponseWriter, r *http.Request, q *question, found finding, now time.Time, next http.Handler, outer *exchange) bool {
-	e := found.entry
-	if found.fitness < stale || q.authorized && !e.Public {
-		return false
-	}
-	a := answer{entry: e, staleFrom: found.staleFrom, now: now}
-	if !a.choose(r, &q.glance) {
-		return false
-	}
+// hit answers r with what was found. What is stale is refreshed behind the answer.
+func (c *Cache) hit(w http.ResponseWriter, r *http.Request, q *question, next http.Handler, outer *exchange, found finding, a *answer) {
 	if outer != nil {
-		outer.adopt(e, found.staleFrom, now)
+		outer.adopt(a.entry, a.staleFrom, a.now)
 	}
 	if found.fitness == stale {
 		c.counters.at(q).stale.Add(1)
-		c.refresh(r, next, found, now)
+		c.refresh(r, next, found, a.now)
 	}
 	a.write(w, r, &q.glance)
-	return true
 }

@@ -272,17 +272,18 @@ func canonical(h http.Header) http.Header {
 // tap begins to send. Nobody else can be given the response from here on.
 func (c *capture) tap() {
 	c.fill.release(private)
+	c.state = tapping // first: the writer beneath may panic, see crash
 	c.sendHeld("")
-	c.state = tapping
 }
 
 // pass stops keeping the response, for a reason.
 func (c *capture) pass(reason string) {
 	c.fill.refuse(reason) // first: those who wait should not wait for this client
-	if c.state == holding {
+	held := c.state == holding
+	c.state = passing // first: the writer beneath may panic, see crash
+	if held {
 		c.sendHeld(reason)
 	}
-	c.state = passing
 	c.drop()
 }
 

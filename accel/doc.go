@@ -45,8 +45,9 @@
 // must not be given to CacheFor, or say "Vary: Cookie".
 //
 // A response that is flushed, hijacked, longer than [WithMaxBody], shorter or
-// longer than its Content-Length, or whose handler panics, is what the client
-// would have got without a cache, and is not stored.
+// longer than its Content-Length, that has a Transfer-Encoding, or whose handler
+// panics, is what the client would have got without a cache, and is not stored.
+// Nor is a 412 to a condition of the client's.
 //
 // Requests that are anything but plain questions meet no cache at all: other
 // methods, a body, an upgrade, a header that overrides the method, no host, a
@@ -124,7 +125,8 @@
 // The cache may stand in front of a whole site ([New]) or of parts ([Cache.Wrap]),
 // even both: a cache that is met again in a request passes it on. Of several
 // caches around each other each stores for itself, and what a handler says
-// counts for all.
+// counts for all. Invalidate the inner one first, or the outer may store once
+// more what the inner still has.
 //
 // What middleware around the cache put into the header before it is not stored,
 // as it will be there for the next request, too; but it is looked at, so that a

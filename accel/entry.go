@@ -64,7 +64,8 @@ type Entry struct {
 	// Date is when the response was generated: the origin's Date, or when the
 	// handler's header was written.
 	Date time.Time
-	// InitialAge is the age the response had at Date (RFC 9111, section 4.2.3).
+	// InitialAge is the age the response had at Date (RFC 9111, section 4.2.3):
+	// what it was when it was received, less the time since Date.
 	InitialAge time.Duration
 	// FreshUntil ends freshness.
 	FreshUntil time.Time
@@ -87,7 +88,8 @@ type Entry struct {
 	prepared preparedAnswers
 }
 
-// A Field is one header field with all its values, in their order.
+// A Field is one header field with all its values, in their order. Without
+// values it takes away what middleware around the cache has set.
 type Field struct {
 	Name   string // canonical
 	Values []string

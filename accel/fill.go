@@ -46,10 +46,10 @@ func (m *miss) lead(f *flight) {
 	}
 	fl.capture = capture{under: m.w, fill: fl, body: *buf, limit: limit, hold: min(hold, limit)}
 
-	unwatch := func() bool { return true }
+	defer f.end(&c.flights)
 	if f.ctx.Done() != m.r.Context().Done() {
 		// A flight's handler outlives its client if others wait.
-		unwatch = context.AfterFunc(m.r.Context(), func() { f.unwait(context.Cause(m.r.Context())) })
+		defer context.AfterFunc(m.r.Context(), func() { f.unwait(context.Cause(m.r.Context())) })()
 	}
 	r := m.r.WithContext(fl.exchange.in(f.ctx))
 	r.Header = forHandler(m.r, m.known)
@@ -71,8 +71,6 @@ func (m *miss) lead(f *flight) {
 				fl.crash()
 			}
 		}
-		unwatch()
-		f.end(&c.flights)
 	}()
 	m.next.ServeHTTP(fl.capture.writer(), r)
 	returned = true
@@ -233,9 +231,16 @@ func (fl *fill) judge(status int, h http.Header, length int64) (reason string) {
 		if status == http.StatusNotModified && wishes.asked {
 			// A conditional request came first. The next one is asked for the
 			// whole, or a page that all browsers have would never be stored.
-			fl.rememberCacheable()
+			// But not if the whole proved not to be for storing: who has it
+			// would be sent it again and again.
+			if _, judged := fl.cache.cacheable.recall(fl.flight.key, fl.received); !judged {
+				fl.remember(worthAsking)
+			}
 		}
 		return r.String()
+	}
+	if status == http.StatusPreconditionFailed && fl.q.conditional && !fl.known {
+		return reasonCondition // anybody could have this stored in the page's place
 	}
 	if reason := wishes.forbid(); reason != storable {
 		return reason
@@ -248,6 +253,8 @@ func (fl *fill) judge(status int, h http.Header, length int64) (reason string) {
 		return reasonTooLarge
 	case headerSize(h) > maxHeader:
 		return reasonLargeHeader
+	case len(h["Transfer-Encoding"]) != 0:
+		return reasonTransfer
 	case len(h["Content-Encoding"]) > 1 || severalCodings(h.Get("Content-Encoding")):
 		return reasonEncoding
 	}
@@ -295,7 +302,7 @@ func (fl *fill) put(e *Entry) (reason string) {
 	case err == nil:
 		fl.cache.counters.stored.Add(1)
 		fl.cache.uncacheable.forget(fl.flight.key)
-		fl.rememberCacheable()
+		fl.remember(worthAsking)
 		return storable
 	case errors.Is(err, ErrInvalidated):
 		return reasonInvalidated
@@ -309,13 +316,18 @@ func (fl *fill) put(e *Entry) (reason string) {
 	return reasonStoreError
 }
 
-// knownFor is how long a key that was stored is known to be cacheable after the
-// store has lost it.
-const knownFor = time.Hour
+// What is remembered of a key, for knownFor: whether its handler is worth asking
+// for the whole where the client wants less of it.
+const (
+	worthAsking uint8 = iota
+	notWorthAsking
 
-func (fl *fill) rememberCacheable() {
+	knownFor = time.Hour
+)
+
+func (fl *fill) remember(note uint8) {
 	now := fl.cache.opts.now()
-	fl.cache.cacheable.remember(fl.flight.key, 0, now.Add(knownFor))
+	fl.cache.cacheable.remember(fl.flight.key, note, now.Add(knownFor))
 }
 
 // refuse says that the response will not be stored, and lets those go who wait
@@ -342,6 +354,7 @@ func (fl *fill) refuse(reason string) {
 	if status != http.StatusNotModified {
 		now := fl.cache.opts.now()
 		fl.cache.uncacheable.remember(fl.flight.key, 0, now.Add(rememberFor))
+		fl.remember(notWorthAsking)
 	}
 	if old := fl.found.entry; old != nil && status < 500 && status != http.StatusNotModified {
 		// What the handler answers now is not for storing, so what it answered

@@ -50,7 +50,7 @@ func (o *options) ask(r *http.Request) *question {
 	if g.odd {
 		return nil
 	}
-	target, absolute := originForm(r)
+	target := originForm(r)
 	if target == "" || target[0] != '/' {
 		return nil // an opaque or empty target: nobody's page
 	}
@@ -65,7 +65,7 @@ func (o *options) ask(r *http.Request) *question {
 	b = appendField(b, q.scheme)
 	b = appendLower(b, q.host)
 	b = appendField(b, target)
-	b = appendRewritten(b, r, target, absolute)
+	b = appendRewritten(b, r, q.scheme, target)
 	extra := ""
 	if o.key != nil {
 		extra = o.key(r)
@@ -129,49 +129,61 @@ func (q *question) release() {
 	questions.Put(q)
 }
 
-// originForm returns the request target in origin form, as the client sent it,
-// and whether it was sent in absolute form. The path is neither decoded nor
-// cleaned: whatever differs to some handler differs here.
-func originForm(r *http.Request) (target string, absolute bool) {
-	target = r.RequestURI
+// originForm returns the request target in origin form, as the client sent it.
+// The path is neither decoded nor cleaned: whatever differs to some handler
+// differs here. It returns "" if there is no such form.
+func originForm(r *http.Request) string {
+	target := r.RequestURI
 	if target == "" { // a request that no server has read
-		return r.URL.RequestURI(), false
+		return r.URL.RequestURI()
 	}
 	if target[0] == '/' {
-		return target, false
+		return target
 	}
 	i := strings.Index(target, "://")
 	if i < 0 {
-		return "", false
+		return ""
 	}
 	// The authority is in r.Host, where net/http puts it (RFC 9112, section
 	// 3.2.2: it overrides the Host field).
 	_, target = cutAuthority(target[i+3:])
-	return target, true
+	return target
 }
 
-// appendRewritten appends one field: empty if the URL is what follows from the
-// target, else what something in front of us made of it. (http.StripPrefix and
-// routers do; the handler sees only the URL, so it is part of what it answers.)
-func appendRewritten(b []byte, r *http.Request, target string, absolute bool) []byte {
+// appendRewritten appends one field: empty if the URL is what follows from
+// scheme, host and target, else what something in front of us made of it
+// (http.StripPrefix and routers do), or what a client said in an absolute form
+// besides. The handler sees only the URL, so it is part of what it answers.
+func appendRewritten(b []byte, r *http.Request, scheme, target string) []byte {
 	u := r.URL
+	// Scheme and host are there in the absolute form alone. A request in it has
+	// the key of one in origin form, if they are its own.
+	if u.Scheme != "" && u.Scheme != scheme {
+		scheme = u.Scheme
+	} else {
+		scheme = ""
+	}
+	host := u.Host
+	if host == r.Host {
+		host = ""
+	}
 	path, query, hasQuery := strings.Cut(target, "?")
 	// Where the path has escapes u.Path differs from it, and all is appended.
 	// It follows from the target then, so it separates nothing.
 	if u.Path == path && u.RawPath == "" && u.RawQuery == query &&
-		u.ForceQuery == (hasQuery && query == "") && (u.Host == "" || u.Host == r.Host) {
+		u.ForceQuery == (hasQuery && query == "") &&
+		scheme == "" && host == "" && u.User == nil && u.Opaque == "" {
 		return append(b, 0)
 	}
 	n := 1
-	host := u.Host
-	if absolute && host == r.Host || r.RequestURI == "" {
-		host = "" // a request in absolute form has the key of one in origin form
-	}
-	force := ""
+	force, user := "", ""
 	if u.ForceQuery {
 		force = "?"
 	}
-	fields := [...]string{u.Path, u.RawPath, u.RawQuery, force, host}
+	if u.User != nil {
+		user = u.User.String() + "@"
+	}
+	fields := [...]string{u.Path, u.RawPath, u.RawQuery, force, scheme, user, host, u.Opaque}
 	for _, f := range fields {
 		n += uvarintLen(uint64(len(f))) + len(f)
 	}

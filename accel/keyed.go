@@ -116,33 +116,52 @@ func dashed(name string) string {
 // appendForwarded appends one line of Forwarded (RFC 7239) without its for and
 // by parameters.
 //
-// A handler may read the line with a parser of its own, and then a parameter
-// that is a client address to us is a host to it. So one is left out only if
-// every reader must see it alike: it is a token, or quoted as a whole with
-// nothing in it that separates or escapes. Any other line is taken whole.
+// A handler may read the line with a parser of its own, or with a regular
+// expression, and then a parameter that is a client address to us is a host to
+// it. So one is left out only if every reader must see it alike: it is made of
+// what addresses are made of. What is left keeps the commas in front of it,
+// because many read the first element alone, or the last.
 func appendForwarded(b []byte, line string) []byte {
 	const end, piece, whole = 0, 1, 2
+	const quoting = `"\`
 	start := len(b)
-	takeWhole := func() []byte { return appendField(append(b[:start], whole), line) }
-	if strings.IndexByte(line, '\\') >= 0 {
-		return takeWhole()
-	}
+	commas := 0 // since the last piece
 	for rest, more := line, true; more; {
+		p, separator := rest, byte(';')
 		i := strings.IndexAny(rest, ",;")
-		p := rest
 		if more = i >= 0; more {
-			p, rest = rest[:i], rest[i+1:]
+			p, separator, rest = rest[:i], rest[i], rest[i+1:]
 		}
-		name, value, _ := strings.Cut(p, "=")
-		value = strings.TrimSpace(value)
-		quotes := strings.Count(p, `"`)
-		if quotes != 0 && !(quotes == 2 && len(value) >= 2 && value[0] == '"' && value[len(value)-1] == '"') {
-			return takeWhole()
+		name, value, _ := strings.Cut(strings.TrimSpace(p), "=")
+		switch {
+		case strings.ContainsAny(name, quoting), strings.ContainsAny(value, quoting) && !isAddress(value):
+			// The next separator may be within quotes.
+			return appendField(append(b[:start], whole), line)
+		case isAddress(value) && (strings.EqualFold(name, "for") || strings.EqualFold(name, "by")):
+		default:
+			b = appendField(append(b, piece), strings.Repeat(",", commas)+p)
+			commas = 0
 		}
-		name = strings.TrimSpace(name)
-		if !strings.EqualFold(name, "for") && !strings.EqualFold(name, "by") {
-			b = appendField(append(b, piece), p)
+		if separator == ',' {
+			commas++
 		}
 	}
 	return append(b, end)
+}
+
+// isAddress reports whether s looks like a node of RFC 7239, section 6, in
+// quotes or not: an address, with a port or without, or a name that stands for
+// one.
+func isAddress(s string) bool {
+	if len(s) >= 2 && s[0] == '"' && s[len(s)-1] == '"' {
+		s = s[1 : len(s)-1]
+	}
+	for _, c := range []byte(s) {
+		switch {
+		case '0' <= c && c <= '9', 'A' <= c && c <= 'Z', 'a' <= c && c <= 'z', strings.IndexByte("._-:[]", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return true
 }

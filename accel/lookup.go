@@ -60,6 +60,16 @@ func (c *Cache) lookup(r *http.Request, q *question, now time.Time) finding {
 	return f
 }
 
+// answer returns the answer that what was found gives to r; it has no form if
+// there is none. An entry past its time gives one, too, if its window allows it.
+func (f *finding) answer(r *http.Request, q *question, now time.Time) answer {
+	a := answer{entry: f.entry, staleFrom: f.staleFrom, now: now}
+	if f.fitness < stale || q.authorized && !f.entry.Public || !a.choose(r, &q.glance) {
+		a.form = nil
+	}
+	return a
+}
+
 // fitness is RFC 9111, section 4.2, and RFC 5861 for an entry that is fresh
 // until staleFrom.
 func (e *Entry) fitness(staleFrom, now time.Time) fitness {

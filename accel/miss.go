@@ -43,8 +43,8 @@ const maxJoins = 2
 func (m *miss) classify(found finding, now time.Time) {
 	m.found, m.never = found, storable
 	e, q := found.entry, m.q
-	_, m.known = m.cache.cacheable.recall(q.flightKey(), now)
-	m.known = m.known || m.cache.opts.policy != OptIn
+	note, judged := m.cache.cacheable.recall(q.flightKey(), now)
+	m.known = judged && note == worthAsking || m.cache.opts.policy != OptIn
 	switch {
 	case e == nil && !found.varied:
 		m.why = fwdURIMiss
@@ -87,8 +87,9 @@ func (m *miss) serve(now time.Time) served {
 		// the last look-up is seen.
 		at := c.store.Begin()
 		found := c.lookup(m.r, q, now)
-		if c.hit(m.w, m.r, q, found, now, m.next, m.outer) {
-			c.store.End(at)
+		if a := found.answer(m.r, q, now); a.form != nil {
+			c.store.End(at) // before anything is written: a slow client must hold no position
+			c.hit(m.w, m.r, q, m.next, m.outer, found, &a)
 			return servedHit
 		}
 		m.classify(found, now)
@@ -133,7 +134,7 @@ func (m *miss) serve(now time.Time) served {
 func (m *miss) follow(f *flight, patience <-chan time.Time, arrival Position) bool {
 	landed := f.await(m.r.Context(), patience)
 	suits := landed && f.suits(m.r, m.q, arrival)
-	f.drop() // before anything is written: a slow client must hold no position
+	f.drop() // before anything is written, as above
 	now := m.cache.opts.now()
 	switch {
 	case suits:

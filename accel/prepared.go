@@ -33,7 +33,7 @@ type prepared struct {
 	status       []string // Cache-Status as the handler left it
 	lastModified time.Time
 	strongDate   time.Time // lastModified if it is a strong validator
-	untyped      bool      // the handler forbade Content-Type
+	untyped      bool      // no Content-Type is stored, and none is to be guessed
 
 	second atomic.Pointer[preparedSecond]
 }
@@ -75,6 +75,9 @@ func (e *Entry) prepare() *prepared {
 		case "Content-Type":
 			p.untyped = false
 		case "Last-Modified":
+			if len(f.Values) == 0 {
+				continue
+			}
 			if t, ok := rfc9111.ParseDate(f.Values[0]); ok {
 				p.lastModified = t
 				if rfc9111.StrongLastModified(t, e.Date) {
@@ -141,7 +144,7 @@ func (p *prepared) at(e *Entry, staleFrom, now time.Time) *preparedSecond {
 	}
 	s := &preparedSecond{unix: unix, ttl: ttl, status: hitStatus(p.status, ttl)}
 	if !e.ByHandler {
-		age := rfc9111.CurrentAge(e.InitialAge, e.Date, now)
+		age := clamp(e.InitialAge + now.Sub(e.Date)) // Date may lie ahead
 		s.age = []string{strconv.FormatInt(int64(age/time.Second), 10)}
 	}
 	p.second.Store(s)

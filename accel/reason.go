@@ -24,9 +24,11 @@ const (
 	reasonFailed     = "failed"      // a stale entry was served in its place
 
 	// What the response is.
-	reasonTooLarge    = "too-large"        // above WithMaxBody, or what the store takes
-	reasonLargeHeader = "header-too-large" // above maxHeader
-	reasonEncoding    = "content-encoding" // in several codings on top of each other
+	reasonTooLarge    = "too-large"         // above WithMaxBody, or what the store takes
+	reasonLargeHeader = "header-too-large"  // above maxHeader
+	reasonEncoding    = "content-encoding"  // in several codings on top of each other
+	reasonTransfer    = "transfer-encoding" // the handler speaks to the connection
+	reasonCondition   = "precondition"      // 412: it answers a condition of the client's
 
 	// What the client takes: none of the codings that are stored, nor of those
 	// that can be made from them.
@@ -45,7 +47,7 @@ var reasonMethod = rfc9111.ReasonMethod.String()
 // it was to replace is not what the handler would answer any more.
 func aboutResponse(reason string) bool {
 	switch reason {
-	case reasonMethod, reasonNotAcceptable, reasonCrashed, reasonEmpty, reasonCancelled, reasonFailed,
+	case reasonMethod, reasonCondition, reasonNotAcceptable, reasonCrashed, reasonEmpty, reasonCancelled, reasonFailed,
 		reasonInvalidated, reasonStoreBusy, reasonStoreError,
 		rfc9111.ReasonRequestNoStore.String():
 		return false

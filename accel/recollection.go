@@ -39,7 +39,7 @@ func (m *recollection) recall(key flightKey, now time.Time) (note uint8, ok bool
 		return 0, false
 	}
 	left := (v - uint64(now.Unix())) & secondsMask
-	if left == 0 || left > secondsMask/2 {
+	if left == 0 || left > uint64(knownFor/time.Second) { // the longest there is
 		return uint8(v >> noteShift), false // over; the note may still be of use
 	}
 	return uint8(v >> noteShift), true

@@ -104,6 +104,12 @@ func (c *Cache) refresh(r *http.Request, next http.Handler, found finding, now t
 // runRefresh reports whether the handler did not fail.
 func (c *Cache) runRefresh(r *http.Request, next http.Handler, f *flight) (answered bool) {
 	defer f.end(&c.flights)
+	defer func() {
+		if v := recover(); v != nil && v != http.ErrAbortHandler {
+			c.opts.log().Error("accel: handler panicked in a background refresh",
+				"url", r.URL.String(), "panic", v, "stack", string(debug.Stack()))
+		}
+	}()
 	q := c.opts.ask(r)
 	if q == nil {
 		return true // it was asked for a moment ago, so this does not happen
@@ -115,12 +121,6 @@ func (c *Cache) runRefresh(r *http.Request, next http.Handler, f *flight) (answe
 		return true // somebody was faster
 	}
 	c.counters.refreshes.Add(1)
-	defer func() {
-		if v := recover(); v != nil && v != http.ErrAbortHandler {
-			c.opts.log().Error("accel: handler panicked in a background refresh",
-				"url", found.entry.URL(), "panic", v, "stack", string(debug.Stack()))
-		}
-	}()
 	m := &miss{
 		cache: c, w: make(discard), r: r, q: q, next: next,
 		found: found, why: fwdStale, known: true,

@@ -40,6 +40,13 @@ func look(r *http.Request) (g glance) {
 			g.authorized = true
 		case "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range":
 			g.conditional = true
+		case "Host":
+			// Over HTTP/2 a client may send one beside its :authority, and
+			// handlers may read it.
+			if len(values) != 1 || values[0] != r.Host {
+				g.odd = true
+				return g
+			}
 		case "Upgrade", "Expect", "X-Http-Method-Override", "X-Http-Method", "X-Method-Override":
 			g.odd = true
 			return g

@@ -141,7 +141,7 @@ func (a *answer) writeHeader(h http.Header) {
 		if form.length != nil {
 			h["Content-Length"] = form.length
 		}
-		if p.untyped {
+		if _, given := h["Content-Type"]; p.untyped && !given {
 			h["Content-Type"] = nil // keeps net/http from guessing
 		}
 	case a.status == http.StatusPreconditionFailed:
