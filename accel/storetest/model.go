@@ -264,7 +264,7 @@ func (m *run) step() {
 			require.False(m, got)
 		}
 	case p < 96:
-		d := time.Duration(m.r.IntN(int(10 * time.Second)))
+		d := time.Duration(m.r.Int64N(int64(10 * time.Second)))
 		if m.r.IntN(4) == 0 {
 			d *= 60
 		}
@@ -343,7 +343,7 @@ func (m *run) stepPut() {
 	now := m.clock.Now()
 	var old *accel.Entry
 	e := Entry(url, At(at), Vary(names...), Variant(variant), Tags(m.some()...),
-		Text(fmt.Sprint("text ", len(m.log))), Times(now, now.Add(time.Minute), now.Add(time.Duration(1+m.r.IntN(int(time.Hour))))))
+		Text(fmt.Sprint("text ", len(m.log))), Times(now, now.Add(time.Minute), now.Add(time.Duration(1+m.r.Int64N(int64(time.Hour))))))
 	if m.r.IntN(4) == 0 && len(m.seen) > 0 { // a renewal
 		old = m.seen[max(0, len(m.seen)-1-m.r.IntN(10))]
 		e.Key, e.Resource, e.Variant, e.Vary = old.Key, old.Resource, old.Variant, old.Vary

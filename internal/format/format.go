@@ -22,6 +22,7 @@
 package format
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -76,6 +77,7 @@ var (
 	keyTotal  = []byte("total")  // u64 entries, u64 bytes
 	keyBudget = []byte("budget") // u64
 	keyClean  = []byte("clean")  // u8
+	keySum    = []byte("sum")    // u32: CRC-32C of all that a transaction writes into m
 	keyAbout  = []byte("about")
 )
 
@@ -124,7 +126,9 @@ func Create(btx *bolt.Tx, inode, seq, floor uint64) error {
 	if err != nil {
 		return err
 	}
-	about := make([]byte, 4096)
+	// Too large to be kept inside the root page, which moves: bbolt does that with
+	// buckets of up to a quarter of a page.
+	about := make([]byte, max(4096, btx.DB().Info().PageSize/4))
 	copy(about, Signature+"This file is a cache of HTTP responses, kept by github.com/accelhttp/accelerator.\n"+
 		"It may be deleted while no program uses it; nothing but time is lost.\n")
 	if err := a.Put(keyAbout, about); err != nil {
@@ -142,22 +146,10 @@ func Create(btx *bolt.Tx, inode, seq, floor uint64) error {
 	head := binary.BigEndian.AppendUint16(append([]byte(nil), magic...), Version)
 	uuid := make([]byte, 16)
 	rand.Read(uuid)
-	for _, kv := range [][2][]byte{
-		{keyMagic, append(head, uuid...)},
-		{keyInode, u64(inode)},
-		{keySeq, u64(seq)},
-		{keyFloor, u64(floor)},
-		{keySwept, u64(floor)},
-		{keyMarks, u64pair(0, 0)},
-		{keyTotal, u64pair(0, 0)},
-		{keyBudget, u64(0)},
-		{keyClean, {1}},
-	} {
-		if err := m.Put(kv[0], kv[1]); err != nil {
-			return err
-		}
+	if err := m.Put(keyMagic, append(head, uuid...)); err != nil {
+		return err
 	}
-	return nil
+	return Meta{Inode: inode, Seq: seq, Floor: floor, Swept: floor, Clean: true}.write(m)
 }
 
 // Meta is what bucket m says.
@@ -178,12 +170,15 @@ type Meta struct {
 }
 
 func parseMagic(v []byte) (version int, uuid []byte, err error) {
-	if len(v) != len(magic)+2+16 || string(v[:len(magic)]) != string(magic) {
+	if len(v) < len(magic)+2 || string(v[:len(magic)]) != string(magic) {
 		return 0, nil, ErrForeign
 	}
 	version = int(binary.BigEndian.Uint16(v[len(magic):]))
 	if version != Version {
 		return version, nil, fmt.Errorf("%w: %d, this release reads %d", ErrVersion, version, Version)
+	}
+	if len(v) != len(magic)+2+16 {
+		return version, nil, fmt.Errorf("%w: m.magic has %d bytes", ErrDamaged, len(v))
 	}
 	return version, v[len(magic)+2:], nil
 }
@@ -246,7 +241,44 @@ func (tx *Tx) readMeta() (Meta, error) {
 	}
 	clean := tx.m.Get(keyClean)
 	meta.Clean = len(clean) == 1 && clean[0] == 1
+	// A seq or a floor that fell would make valid what was invalidated.
+	if _, sum := meta.rows(); !bytes.Equal(tx.m.Get(keySum), sum) {
+		return meta, fmt.Errorf("%w: the checksum of m", ErrDamaged)
+	}
 	return meta, nil
+}
+
+// rows returns what a transaction writes into m, and its sum.
+func (m Meta) rows() (rows [][2][]byte, sum []byte) {
+	clean := []byte{0}
+	if m.Clean {
+		clean[0] = 1
+	}
+	rows = [][2][]byte{
+		{keyInode, u64(m.Inode)},
+		{keySeq, u64(m.Seq)},
+		{keyFloor, u64(m.Floor)},
+		{keySwept, u64(m.Swept)},
+		{keyMarks, u64pair(m.Marks, m.marksSum)},
+		{keyTotal, u64pair(m.Entries, m.Bytes)},
+		{keyBudget, u64(m.Budget)},
+		{keyClean, clean},
+	}
+	var crc uint32
+	for _, kv := range rows {
+		crc = crc32.Update(crc32.Update(crc, castagnoli, kv[0]), castagnoli, kv[1])
+	}
+	return rows, binary.BigEndian.AppendUint32(nil, crc)
+}
+
+func (m Meta) write(b *bolt.Bucket) error {
+	rows, sum := m.rows()
+	for _, kv := range append(rows, [2][]byte{keySum, sum}) {
+		if err := b.Put(kv[0], kv[1]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Meta returns the facts about the file as the transaction has them.
@@ -267,31 +299,12 @@ func (tx *Tx) SetFloor(floor uint64) {
 // SetSwept says that no entry below n is in the file.
 func (tx *Tx) SetSwept(n uint64) { tx.meta.Swept = max(tx.meta.Swept, n) }
 
-// SetBudget records how many bytes the entries may have together.
-func (tx *Tx) SetBudget(bytes uint64) { tx.meta.Budget = bytes }
+// SetBudget records how much of the file's bound the entries may have together, in
+// thousandths.
+func (tx *Tx) SetBudget(share uint64) { tx.meta.Budget = share }
 
 // SetClean says whether the file was left in order by its last user.
 func (tx *Tx) SetClean(clean bool) { tx.meta.Clean = clean }
 
 // Finish writes bucket m. It is the last call of a writable transaction.
-func (tx *Tx) Finish() error {
-	clean := []byte{0}
-	if tx.meta.Clean {
-		clean[0] = 1
-	}
-	for _, kv := range [][2][]byte{
-		{keyInode, u64(tx.meta.Inode)},
-		{keySeq, u64(tx.meta.Seq)},
-		{keyFloor, u64(tx.meta.Floor)},
-		{keySwept, u64(tx.meta.Swept)},
-		{keyMarks, u64pair(tx.meta.Marks, tx.meta.marksSum)},
-		{keyTotal, u64pair(tx.meta.Entries, tx.meta.Bytes)},
-		{keyBudget, u64(tx.meta.Budget)},
-		{keyClean, clean},
-	} {
-		if err := tx.m.Put(kv[0], kv[1]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func (tx *Tx) Finish() error { return tx.meta.write(tx.m) }

@@ -82,7 +82,7 @@ func Examine(f io.ReaderAt, size int64) (Look, error) {
 		return look, serr
 	case signed && (p.others == nil || p.others[string(bucketA)] != nil):
 		return look, fmt.Errorf("%w: %v", ErrDamaged, err)
-	case errors.Is(err, ErrDamaged) && size < signatureReach:
+	case errors.Is(err, ErrDamaged) && size < signaturePages*int64(p.meta.pageSize):
 		return look, err
 	}
 	if errors.Is(err, ErrForeign) {
@@ -91,9 +91,12 @@ func Examine(f io.ReaderAt, size int64) (Look, error) {
 	return look, fmt.Errorf("%w: %v", ErrForeign, err)
 }
 
-// signatureReach is how far from the beginning the signature lies at most: four
-// pages of an empty bbolt file, and a few that its first transaction writes.
-const signatureReach = 16 * 4096
+// The signature lies in the page that comes after the four of an empty bbolt
+// file. signatureReach is where that ends at most, in pages of 64 KiB.
+const (
+	signaturePages = 5
+	signatureReach = signaturePages << 16
+)
 
 var (
 	errNotBolt = fmt.Errorf("%w: not a bbolt file", ErrForeign)
@@ -104,7 +107,10 @@ type pages struct {
 	f    io.ReaderAt
 	size int64
 	meta boltMeta
-	seen map[uint64]bool
+	seen map[uint64]bool // by walk, which is for small trees
+	used pageSet         // by descend, which is for large ones
+
+	free []byte // ids of the free list
 
 	ours   bool              // the magic was read
 	others map[string][]byte // the root's buckets, of a file without it
@@ -114,11 +120,8 @@ func (p *pages) examine() (look Look, err error) {
 	if err := p.readMeta(&look); err != nil {
 		return look, err
 	}
-	if need := int64(p.meta.pages) * int64(p.meta.pageSize); p.size < need {
-		return look, fmt.Errorf("%w: truncated to %d of %d bytes", ErrDamaged, p.size, need)
-	}
-	// The root first: a file of somebody else is none of our business, damaged
-	// or not.
+	// The root first: a file of somebody else, or of another version, is none of
+	// our business, damaged or not.
 	root := map[string][]byte{}
 	if err := p.walk(p.meta.root, func(flags uint32, k, v []byte) {
 		if flags&bucketElem != 0 {
@@ -128,6 +131,17 @@ func (p *pages) examine() (look Look, err error) {
 		return look, err
 	}
 	if len(root) == 0 {
+		signed, err := p.signed()
+		if err == nil && signed {
+			p.ours = true
+			err = fmt.Errorf("%w: its buckets are gone", ErrDamaged)
+		}
+		if err != nil {
+			return look, err
+		}
+		if err := p.whole(); err != nil {
+			return look, err
+		}
 		look.Empty = true
 		return look, p.freelist()
 	}
@@ -154,8 +168,23 @@ func (p *pages) examine() (look Look, err error) {
 		return look, err
 	}
 	look.UUID = fmt.Sprintf("%x", uuid)
+	if err := p.whole(); err != nil {
+		return look, err
+	}
 	if err := p.freelist(); err != nil {
 		return look, err
+	}
+	// What is free, or part of something else, is no part of a bucket either.
+	p.used = pageSet{}
+	p.used.add(0) // the metas
+	p.used.add(1)
+	for id := range p.seen {
+		p.used.add(id)
+	}
+	for b := p.free; len(b) > 0; b = b[8:] {
+		if id := native.Uint64(b); !p.used.add(id) {
+			return look, fmt.Errorf("%w: page %d is in use, and free", ErrDamaged, id)
+		}
 	}
 	for _, name := range [][]byte{bucketK, bucketB, bucketX, bucketT, bucketG} {
 		v, ok := root[string(name)]
@@ -220,6 +249,14 @@ func (p *pages) readMeta(look *Look) error {
 	return nil
 }
 
+// whole looks whether the file is as long as its pages.
+func (p *pages) whole() error {
+	if need := int64(p.meta.pages) * int64(p.meta.pageSize); p.size < need {
+		return fmt.Errorf("%w: truncated to %d of %d bytes", ErrDamaged, p.size, need)
+	}
+	return nil
+}
+
 // page reads a page with its overflow.
 func (p *pages) page(id uint64) (flags uint16, count int, data []byte, err error) {
 	ps := int64(p.meta.pageSize)
@@ -271,6 +308,25 @@ func (p *pages) visit(id uint64) error {
 	}
 	p.seen[id] = true
 	return nil
+}
+
+// A pageSet is a set of page numbers, a bit for each: a map of a million takes
+// longer than all the rest of the look.
+type pageSet map[uint64]*[512]uint64
+
+// add adds a page and reports whether it is new.
+func (s pageSet) add(id uint64) bool {
+	part := s[id>>15]
+	if part == nil {
+		part = new([512]uint64)
+		s[id>>15] = part
+	}
+	word, bit := &part[id>>6&511], uint64(1)<<(id&63)
+	if *word&bit != 0 {
+		return false
+	}
+	*word |= bit
+	return true
 }
 
 // walk calls f with every element of a tree, for trees that are small.
@@ -339,11 +395,11 @@ func (p *pages) branches(v []byte) error {
 }
 
 func (p *pages) descend(id uint64, depth int) error {
-	if err := p.visit(id); err != nil {
-		return err
-	}
 	if id >= p.meta.pages {
 		return fmt.Errorf("%w: page %d is beyond the end", ErrDamaged, id)
+	}
+	if !p.used.add(id) {
+		return fmt.Errorf("%w: page %d is reached twice, or free", ErrDamaged, id)
 	}
 	if depth == 0 {
 		return nil
@@ -393,8 +449,8 @@ func branch(data []byte, count int) ([]uint64, error) {
 	children := make([]uint64, count)
 	for i := range children {
 		e := data[pageHeader+i*branchElem:]
-		pos, ksize := int(native.Uint32(e)), int(native.Uint32(e[4:]))
-		if at := pageHeader + i*branchElem + pos; at+ksize > len(data) || at < 0 {
+		pos, ksize := uint64(native.Uint32(e)), uint64(native.Uint32(e[4:]))
+		if uint64(pageHeader+i*branchElem)+pos+ksize > uint64(len(data)) {
 			return nil, fmt.Errorf("%w: branch element out of its page", ErrDamaged)
 		}
 		children[i] = native.Uint64(e[8:])
@@ -410,10 +466,10 @@ func leaf(data []byte, count int, f func(flags uint32, k, v []byte)) error {
 		off := pageHeader + i*leafElem
 		e := data[off:]
 		flags := native.Uint32(e)
-		k := off + int(native.Uint32(e[4:]))
-		v := k + int(native.Uint32(e[8:]))
-		end := v + int(native.Uint32(e[12:]))
-		if k < 0 || v < k || end < v || end > len(data) {
+		k := uint64(off) + uint64(native.Uint32(e[4:]))
+		v := k + uint64(native.Uint32(e[8:]))
+		end := v + uint64(native.Uint32(e[12:]))
+		if end > uint64(len(data)) {
 			return fmt.Errorf("%w: leaf element out of its page", ErrDamaged)
 		}
 		f(flags, data[k:v], data[v:end])
@@ -444,7 +500,7 @@ func (p *pages) freelist() error {
 		}
 		n, ids = native.Uint64(ids), ids[8:]
 	}
-	if n > uint64(len(ids))/8 {
+	if n > uint64(len(ids))/8 || count == 0xFFFF && n < 0xFFFF {
 		return fmt.Errorf("%w: free list of %d pages", ErrDamaged, n)
 	}
 	last := uint64(1)
@@ -455,6 +511,7 @@ func (p *pages) freelist() error {
 		}
 		last = id
 	}
+	p.free = ids[:8*n]
 	return nil
 }
 

@@ -13,6 +13,9 @@ import (
 // recordVersion is the first byte of every row in k and b.
 const recordVersion = 1
 
+// sealLen is the length of version and checksum; see seal.
+const sealLen = 1 + 4
+
 // Row is a row of bucket k: what can be known of an entry without its record.
 type Row struct {
 	Key        accel.Key
@@ -29,9 +32,9 @@ type Row struct {
 // seal puts version and checksum in front of a value. The checksum covers the
 // key, so that a row that strayed to another key is known as damaged.
 //
-//	u8 version, u32 CRC-32C(key ‖ id ‖ part ‖ rest), rest
+//	u8 version, u32 CRC-32C(key ‖ rest), rest
 func seal(key []byte, rest []byte) []byte {
-	v := make([]byte, 5, 5+len(rest))
+	v := make([]byte, sealLen, sealLen+len(rest))
 	v[0] = recordVersion
 	binary.BigEndian.PutUint32(v[1:], sum(key, rest))
 	return append(v, rest...)
@@ -43,13 +46,13 @@ func sum(key, rest []byte) uint32 {
 
 // unseal checks a value and returns the rest, which still lies in v.
 func unseal(key, v []byte) ([]byte, error) {
-	if len(v) < 5 || v[0] != recordVersion {
+	if len(v) < sealLen || v[0] != recordVersion {
 		return nil, fmt.Errorf("%w: record version", ErrDamaged)
 	}
-	if binary.BigEndian.Uint32(v[1:]) != sum(key, v[5:]) {
+	if binary.BigEndian.Uint32(v[1:]) != sum(key, v[sealLen:]) {
 		return nil, fmt.Errorf("%w: checksum", ErrDamaged)
 	}
-	return v[5:], nil
+	return v[sealLen:], nil
 }
 
 // A time is stored in nanoseconds since 1970; 0 is the zero time. What lies
@@ -105,6 +108,9 @@ func decodeRow(key, v []byte) (Row, error) {
 		return r, fmt.Errorf("%w: row of %d bytes", ErrDamaged, len(b))
 	}
 	word := func(i int) uint64 { return binary.BigEndian.Uint64(b[8*i:]) }
+	if max(word(3), word(4), word(5)) > math.MaxInt64 {
+		return r, fmt.Errorf("%w: a time out of range", ErrDamaged)
+	}
 	r = Row{
 		Key: k, ID: word(0), At: accel.Position{Epoch: word(1), N: word(2)},
 		FreshUntil: getTime(word(3)), KeepUntil: getTime(word(4)), StaleSince: getTime(word(5)),
@@ -204,7 +210,7 @@ func (r *reader) bytes(n uint64) string {
 
 func (r *reader) uvarint() uint64 {
 	var v uint64
-	for i := 0; i < len(r.s) && i < binary.MaxVarintLen64; i++ {
+	for i := 0; !r.bad && i < len(r.s) && i < binary.MaxVarintLen64; i++ {
 		c := r.s[i]
 		v |= uint64(c&0x7f) << (7 * i)
 		if c < 0x80 {
@@ -339,8 +345,7 @@ func decodeVariants(key, v []byte) (variants, error) {
 	}
 	r := &reader{s: string(b)}
 	out.names = r.strings()
-	n := r.count()
-	for range n {
+	for n := r.count(); n > 0 && !r.bad; n-- {
 		var d accel.Digest
 		copy(d[:], r.bytes(uint64(len(d))))
 		out.digests = append(out.digests, d)

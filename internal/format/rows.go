@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -135,11 +136,21 @@ func (tx *Tx) Record(row Row) (*accel.Entry, error) {
 	return readRecord(tx.b, AppendKey(tx.key[:0], row.Key), row)
 }
 
+// fits reports whether an entry can be written down: the number of a part is a
+// byte, that of the marks two.
+func fits(e *accel.Entry) bool {
+	return len(e.Bodies) < math.MaxUint8 && len(e.Marks) <= math.MaxUint16
+}
+
 // Put stores an entry and all its rows. What the key held before goes, and with
-// it what the resource's variants no longer allow.
+// it what the resource's variants no longer allow. An entry of more than 254
+// bodies or 65 535 marks is not stored.
 func (tx *Tx) Put(e *accel.Entry, staleSince time.Time) error {
 	if _, err := tx.Displace(e.Key, e.Vary); err != nil {
 		return err
+	}
+	if !fits(e) {
+		return nil
 	}
 	if err := tx.addVariant(e); err != nil {
 		return err
@@ -167,8 +178,17 @@ func (tx *Tx) Put(e *accel.Entry, staleSince time.Time) error {
 }
 
 // Renew gives an entry that is stored, and whose row this is, the header, times,
-// tags and position of e. Its bodies stay where they are.
+// tags and position of e. Its bodies stay where they are; if they turn out to be
+// others than those of e, e is stored whole.
 func (tx *Tx) Renew(row Row, e *accel.Entry, staleSince time.Time) error {
+	same := fits(e) && int(row.Parts) == 1+len(e.Bodies)
+	for i := 0; same && i < len(e.Bodies); i++ {
+		v := tx.b.Get(bodyID(row.ID, byte(i+1)))
+		same = len(v) >= sealLen && bytes.Equal(v[sealLen:], e.Bodies[i].Data)
+	}
+	if !same {
+		return tx.Put(e, staleSince)
+	}
 	key := AppendKey(make([]byte, 0, KeyLen), e.Key)
 	old := len(tx.b.Get(bodyID(row.ID, 0)))
 	if err := tx.unlink(row, key); err != nil {
@@ -183,7 +203,7 @@ func (tx *Tx) Renew(row Row, e *accel.Entry, staleSince time.Time) error {
 }
 
 // rowsSize is what the rows beside the record take, with bbolt's sixteen bytes
-// for each element.
+// for each element, two of the record among them.
 func rowsSize(marks int) uint64 {
 	k := KeyLen + 64 + 8*marks
 	x := 16 + KeyLen
@@ -315,11 +335,12 @@ func (tx *Tx) Displace(key accel.Key, vary []string) (changed bool, err error) {
 		return false, err
 	}
 	rk := resourceKey(key)
-	all, _, err := tx.readVariants(rk)
+	all, known, err := tx.readVariants(rk)
 	if err != nil || slices.Equal(all.names, vary) {
 		return changed, err
 	}
-	return true, tx.deleteVariants(rk)
+	n, err := tx.deleteVariants(rk)
+	return changed || known || n > 0, err
 }
 
 // addVariant makes room for e, which has been displaced, among its resource's
@@ -359,17 +380,18 @@ func (tx *Tx) addVariant(e *accel.Entry) error {
 	return tx.k.Put(rk, all.encode(rk))
 }
 
-func (tx *Tx) deleteVariants(rk []byte) error {
-	rows, _, err := tx.rows(rk, nil, nil, 1<<30)
+// deleteVariants deletes all entries of a resource, and the list of them.
+func (tx *Tx) deleteVariants(rk []byte) (deleted int, err error) {
+	rows, _, err := tx.rows(rk, nil, nil, 1<<20) // there are 16 at most
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, row := range rows {
 		if err := tx.delete(row); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return tx.k.Delete(rk)
+	return len(rows), tx.k.Delete(rk)
 }
 
 // dropVariant takes a deleted entry off its resource's list.
@@ -402,7 +424,7 @@ func (tx *Tx) rows(prefix, from []byte, match func(Row) bool, limit int) (rows [
 		if seen++; seen > 64*limit || len(rows) == limit {
 			return rows, bytes.Clone(k), nil
 		}
-		row, err := decodeRow(bytes.Clone(k), v)
+		row, err := decodeRow(k, v)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -427,7 +449,7 @@ func Stands(btx *bolt.Tx, key accel.Key, vary []string) (Standing, error) {
 		return st, fmt.Errorf("%w: a bucket is missing", ErrDamaged)
 	}
 	rk := resourceKey(key)
-	others := vary != nil // without a row of variants, what stands has no names
+	others := len(vary) > 0 // without a row of variants, what stands has no names
 	c := k.Cursor()
 	for at, v := c.Seek(rk); bytes.HasPrefix(at, rk); at, v = c.Next() {
 		if len(at) == resourceLen {
@@ -438,7 +460,7 @@ func Stands(btx *bolt.Tx, key accel.Key, vary []string) (Standing, error) {
 			others = !slices.Equal(all.names, vary)
 			continue
 		}
-		row, err := decodeRow(bytes.Clone(at), v)
+		row, err := decodeRow(at, v)
 		if err != nil {
 			return st, err
 		}

@@ -3,7 +3,9 @@ package format
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"hash/fnv"
+	"math"
 	"slices"
 	"time"
 
@@ -110,10 +112,10 @@ func (tx *Tx) tagged(r marks.Row, from []byte, limit int) (rows []Row, next []by
 			return nil, nil, err
 		}
 		row, err := tx.Row(key)
+		if err == ErrNotFound || err == nil && !bytes.Equal(k, tagKey(r.Mark.Hash, row.ID)) {
+			err = fmt.Errorf("%w: a tag row leads nowhere", ErrDamaged)
+		}
 		if err != nil {
-			if err == ErrNotFound {
-				err = ErrDamaged
-			}
 			return nil, nil, err
 		}
 		rows = append(rows, row)
@@ -174,8 +176,8 @@ func (tx *Tx) Evict(hand uint64, limit int, spare func(accel.Key) bool) (deleted
 			break
 		}
 		// The head begins with the entry's key.
-		if k[8] == 0 && len(v) >= 5+KeyLen {
-			kb := bytes.Clone(v[5 : 5+KeyLen])
+		if k[8] == 0 && len(v) >= sealLen+KeyLen {
+			kb := bytes.Clone(v[sealLen : sealLen+KeyLen])
 			if key, err := ParseKey(kb); err == nil && !spare(key) {
 				list = append(list, victim{id, kb})
 			}
@@ -212,7 +214,7 @@ func encodeMark(r marks.Row) []byte {
 }
 
 func decodeMark(k, v []byte) (r marks.Row, ok bool) {
-	if len(k) != 9 || len(v) != 32 {
+	if len(k) != 9 || len(v) != 32 || binary.BigEndian.Uint64(v[16:]) > math.MaxInt64 {
 		return r, false
 	}
 	return marks.Row{
@@ -310,14 +312,14 @@ func (tx *Tx) HasMark(m accel.Mark) bool { return tx.g.Get(markKey(m)) != nil }
 // ResetMarks empties bucket g, whole or not: the floor stands for everything that
 // was in it.
 func (tx *Tx) ResetMarks() error {
-	c := tx.g.Cursor()
-	for k, _ := c.First(); k != nil; k, _ = c.First() {
-		if err := c.Delete(); err != nil {
-			return err
-		}
+	btx := tx.g.Tx()
+	err := btx.DeleteBucket(bucketG)
+	if err != nil {
+		return err
 	}
 	tx.meta.Marks, tx.meta.marksSum = 0, 0
-	return nil
+	tx.g, err = btx.CreateBucket(bucketG)
+	return err
 }
 
 // Due reports whether SweepExpired has something to do.
