@@ -401,7 +401,7 @@ func TestAuthorization(t *testing.T) {
 }
 
 // Design, section 4, rule 13.
-func TestNestedCaches(t *testing.T) {
+func TestRule13_NestedCaches(t *testing.T) {
 	h, calls := page(func(r *http.Request) string {
 		accel.Tag(r.Context(), "t")
 		return brief

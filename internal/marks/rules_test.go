@@ -21,7 +21,7 @@ import (
 //	10  errors of the disk            boltstore/rules_test.go, TestRule10_...; here only what is owed, and Reset
 //	11  the file is still the file    boltstore/rules_test.go, TestRule11_...
 //	12  marks are guarded             boltstore/rules_test.go, TestRule12_...; here only positions above the store's own
-//	13  nesting                       accel, TestRule13_...
+//	13  nesting                       accel, TestRule13_NestedCaches
 
 var (
 	tagA   = accel.TagMark("a")
