@@ -39,6 +39,10 @@
 // new one is begun; after three the store stays off. A file that is not a cache
 // database is never touched. [Store.Err] says what is the matter.
 //
+// A full disk costs what was to be stored, and no more, as long as there is no
+// invalidation to be written down. One that there is no room for is made durable
+// by renaming the file, as if it were damaged: that needs no room.
+//
 // # When the process dies
 //
 // Pages stored in the last tenth of a second are lost. Invalidations that have
@@ -51,4 +55,10 @@
 // uncached and takes over when the first is done, which is what a rolling restart
 // wants. A file that was copied, or restored from a backup, begins empty, because
 // it may lack an invalidation made since.
+//
+// What is returned was stored: every record has a checksum. But the pages of bbolt
+// have none. A bit that flips in one, on a disk that does not notice, may hide an
+// index row, and an invalidation that needs the row to find an entry misses it. A
+// verification of the whole file finds that; opening it does not, since that would
+// read all of it.
 package boltstore

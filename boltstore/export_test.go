@@ -1,8 +1,30 @@
 package boltstore
 
-import "time"
+import (
+	"os"
+	"time"
+)
 
 // WithReadBudget lets a look-up wait longer for the disk than a site should.
 func WithReadBudget(d time.Duration) Option {
 	return func(o *options) { o.readBudget = d }
 }
+
+// WithReadHook calls fn before each read of the file, on the goroutine that reads.
+func WithReadHook(fn func()) Option {
+	return func(o *options) { o.beforeRead = fn }
+}
+
+// WithFault calls fn around each commit: at "commit", where an error means that
+// nothing was written, and at "committed", where an error means what a failed
+// fsync does: the pages are visible, and nobody knows whether they are durable.
+func WithFault(fn func(moment string) error) Option {
+	return func(o *options) { o.fault = fn }
+}
+
+// Budget returns what share of the bound entries may have, in thousandths. The
+// store must be at rest.
+func (s *Store) Budget() int64 { return s.file.Load().budget }
+
+// Inode is what a file is known by.
+func Inode(info os.FileInfo) uint64 { return inode(info) }

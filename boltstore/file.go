@@ -12,7 +12,6 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
-	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/accelhttp/accelerator/internal/format"
 )
@@ -24,14 +23,25 @@ import (
 type file struct {
 	s     *Store
 	db    *bolt.DB
+	path  string      // the store's, with symbolic links followed
 	os    *os.File    // the one inside db, for Stat only
 	info  os.FileInfo // its identity
 	epoch uint64
-	size  atomic.Int64
+
+	// As of the last transaction.
+	size    atomic.Int64 // of the file
+	entries atomic.Int64
+	bytes   atomic.Int64 // of the entries
 
 	jobs    chan *read
-	quit    chan struct{} // closed to end the readers
+	quit    chan struct{} // closed to end the goroutines
+	started bool          // there are goroutines
 	readers sync.WaitGroup
+
+	// paying has those who wait for the writer's present transaction. It is
+	// guarded by the store's mu.
+	paying []chan error
+	wrote  atomic.Bool // something was committed
 
 	failOnce sync.Once
 	failed   chan error // receives why the handle is no longer to be used
@@ -63,13 +73,16 @@ func (f *file) fail(err error) {
 	f.failOnce.Do(func() { f.failed <- err })
 }
 
-// isFull reports whether an error means that there is no room: the one kind of
+// isFull reports whether an error means that the disk has no room: the one kind of
 // failed write after which the file is as good as before.
 func isFull(err error) bool {
-	return errors.Is(err, berrors.ErrMaxSizeReached) ||
-		errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EFBIG) ||
+	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
 		// bbolt reports a failed growth as text.
-		err != nil && (strings.Contains(err.Error(), syscall.ENOSPC.Error()) || strings.Contains(err.Error(), syscall.EFBIG.Error()))
+		if errors.Is(err, full) || err != nil && strings.Contains(err.Error(), full.Error()) {
+			return true
+		}
+	}
+	return false
 }
 
 // update runs fn in a write transaction and commits it if fn says that it changed
@@ -95,9 +108,17 @@ func (f *file) update(fn func(*format.Tx) (changed bool, err error)) error {
 			return err
 		}
 		meta := tx.Meta()
+		if err := f.s.opt.fault("commit"); err != nil {
+			btx.Rollback()
+			return err
+		}
 		if err := btx.Commit(); err != nil {
 			return err
 		}
+		if err := f.s.opt.fault("committed"); err != nil {
+			return err
+		}
+		f.wrote.Store(true)
 		f.note(meta)
 		return nil
 	})
@@ -109,8 +130,8 @@ func (f *file) update(fn func(*format.Tx) (changed bool, err error)) error {
 
 // note keeps what the statistics and the sweeper want to know of the file.
 func (f *file) note(meta format.Meta) {
-	f.s.lastTotal.Store(int64(meta.Entries))
-	f.s.lastBytes.Store(int64(meta.Bytes))
+	f.entries.Store(int64(meta.Entries))
+	f.bytes.Store(int64(meta.Bytes))
 	if info, err := f.os.Stat(); err == nil {
 		f.size.Store(info.Size())
 	}
@@ -135,26 +156,65 @@ func (f *file) here() bool {
 	return err == nil && os.SameFile(info, f.info)
 }
 
-// stop ends the readers and closes the handle, unless it has failed in a way that
-// makes closing hang: then it is leaked, with its mapping.
+// claim makes the writer answerable to those who wait, unless its file has been
+// left.
+func (f *file) claim() (some bool) {
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	if f.s.file.Load() == f {
+		f.paying = append(f.paying, f.s.waiters...)
+		f.s.waiters = nil
+	}
+	return len(f.paying) > 0
+}
+
+// pay tells those who were claimed that they are on disk.
+func (f *file) pay() {
+	f.s.mu.Lock()
+	list := f.paying
+	f.paying = nil
+	f.s.mu.Unlock()
+	for _, w := range list {
+		w <- nil
+	}
+}
+
+// stop ends the goroutines and closes the handle, unless it has failed in a way
+// that makes closing hang: then it is leaked, with its mapping. A goroutine that
+// is stuck inside bbolt is not waited for for ever.
 func (f *file) stop(abandon bool) {
 	close(f.quit)
+	ended := make(chan error, 1)
+	go func() {
+		if f.started {
+			f.readers.Wait()
+			<-f.done
+		}
+		if abandon {
+			ended <- nil
+			return
+		}
+		ended <- guard(f.db.Close)
+	}()
+	wait := closeWait
 	if abandon {
-		return
+		wait = abandonWait
 	}
-	f.readers.Wait()
-	closed := make(chan error, 1)
-	go func() { closed <- guard(f.db.Close) }()
 	select {
-	case err := <-closed:
+	case err := <-ended:
 		if err != nil {
 			f.s.log.Warn("boltstore: close "+f.s.path, "err", err)
 		}
-	case <-time.After(closeWait):
+	case <-time.After(wait):
 		f.s.log.Warn("boltstore: close " + f.s.path + " does not end; left to itself")
 	}
 }
 
-// closeWait is how long a healthy handle is given to close. It has nothing left
-// to write then; a reader's transaction lasts microseconds.
-const closeWait = 5 * time.Second
+const (
+	// closeWait is how long a healthy handle is given to close. It has nothing
+	// left to write then; a reader's transaction lasts microseconds.
+	closeWait = 5 * time.Second
+	// abandonWait is how long the goroutines of a faulty one are given to notice.
+	// Those that hang in it never do.
+	abandonWait = 500 * time.Millisecond
+)

@@ -35,8 +35,7 @@ const (
 // after a fault may hang.
 func (s *Store) run() {
 	defer close(s.stopped)
-	first, fullTwice := true, false
-	for {
+	for first := true; ; first = false {
 		f, err := s.open()
 		if err == nil {
 			s.adopted(f)
@@ -45,38 +44,57 @@ func (s *Store) run() {
 		}
 		if first {
 			close(s.opened)
-			first = false
 		}
-		if err != nil {
-			wait := retryOther
-			if errors.Is(err, ErrLocked) || errors.Is(err, errLost) {
-				wait = retryLocked
-			}
-			if errors.Is(err, ErrDamaged) {
-				wait = math.MaxInt64
-			}
-			select {
-			case <-time.After(wait):
-				continue
-			case <-s.closing:
-				tell(s.takeWaiters(), fmt.Errorf("%w: %w", accel.ErrNotDurable, accel.ErrClosed))
+		if err == nil {
+			why := s.watch(f)
+			if why == nil {
 				return
 			}
+			err = s.leave(f, why)
 		}
-		select {
-		case err = <-f.failed:
-		case <-f.done:
-			select {
-			case err = <-f.failed:
-			default:
-				f.stop(false)
-				s.file.Store(nil)
-				tell(s.takeWaiters(), nil) // the last transaction has paid them
-				return
-			}
+		if err != nil && !s.pause(err) {
+			s.tell(errClosing)
+			return
 		}
-		s.leave(f, err, fullTwice)
-		fullTwice = isFull(err)
+	}
+}
+
+var errClosing = fmt.Errorf("%w: %w", accel.ErrNotDurable, accel.ErrClosed)
+
+// watch returns why a file's handle failed, or nil when the store was closed.
+func (s *Store) watch(f *file) error {
+	select {
+	case err := <-f.failed:
+		return err
+	case <-f.done:
+	}
+	select {
+	case err := <-f.failed: // the writer ended for that
+		return err
+	default:
+	}
+	f.stop(false)
+	s.file.Store(nil)
+	// Who came after the writer's last look has not been written down.
+	s.tell(errClosing)
+	return nil
+}
+
+// pause waits until a file that could not be opened is worth another try. It
+// returns false when the store was closed.
+func (s *Store) pause(err error) bool {
+	var again <-chan time.Time // nil: never
+	switch {
+	case errors.Is(err, ErrLocked), errors.Is(err, errLost):
+		again = time.After(retryLocked)
+	case s.off == nil:
+		again = time.After(retryOther)
+	}
+	select {
+	case <-again:
+		return true
+	case <-s.closing:
+		return false
 	}
 }
 
@@ -86,76 +104,94 @@ func (s *Store) refuse(err error) {
 	s.mu.Lock()
 	news := s.err == nil || s.err.Error() != err.Error()
 	s.err = err
-	waiters := s.waiters
-	s.waiters = nil
 	s.mu.Unlock()
 	if news {
 		s.log.Warn("boltstore: serving uncached", "file", s.path, "err", err)
 	}
-	tell(waiters, fmt.Errorf("%w: %w", accel.ErrNotDurable, s.wrap(err)))
+	s.tell(fmt.Errorf("%w: %w", accel.ErrNotDurable, s.wrap(err)))
 }
 
-// leave gives a file up whose handle failed. After that the path is free for a new
-// one, or the store says why not.
-func (s *Store) leave(f *file, why error, again bool) {
+// leave gives a file up whose handle failed. After that the path is to be opened
+// anew; if it returns an error, not at once.
+func (s *Store) leave(f *file, why error) error {
 	s.mu.Lock()
 	s.file.Store(nil)
 	s.err = errOpening // who waits, waits for what comes next
 	s.mu.Unlock()
-	healthy := errors.Is(why, errLost) || isFull(why)
 	s.log.Error("boltstore: leaving the file", "file", s.path, "err", why)
-	f.stop(!healthy)
-	if healthy && !(again && isFull(why)) {
+	// Only a fault leaves locks behind. After anything else the handle is closed,
+	// because its lock would keep us out if the file cannot be set aside either.
+	f.stop(errors.Is(why, errFault))
+	s.mu.Lock()
+	s.waiters = append(f.paying, s.waiters...)
+	f.paying = nil
+	s.mu.Unlock()
+
+	// Until the file is open again another process may have it, and invalidate
+	// what memory would then still serve.
+	s.mem.Clear()
+	if errors.Is(why, errLost) || isFull(why) && s.marks.Owed().Empty() {
 		// The file is as it was before the failed transaction, or is no longer
-		// ours to touch. What was queued for it is lost; what memory holds is not.
-		s.queue.clear()
-		return
+		// ours to touch. What was queued for it is lost, and must not leave the
+		// word to what stands there.
+		s.letGo(s.queue.shed(nil)...)
+		if isFull(why) && !f.wrote.Load() {
+			s.refuse(why) // nothing at all could be written
+			return why
+		}
+		return nil
 	}
-	// Whatever the file holds may be wrong. Nothing made so far is used again,
-	// not even from memory: a mark may be among what was lost.
+	// Whatever the file holds may be wrong, or lack a mark that could not be
+	// written. Nothing made so far is used again.
 	s.marks.Reset(newEpoch())
 	s.queue.clear()
-	s.mem.Clear()
-	if err := s.setAside(f.info); err != nil {
+	gone, err := s.setAside(f.path, f.info, why)
+	if err != nil {
 		s.refuse(err)
-		return
+		return err
 	}
-	// The file is gone from its path, durably. That is as good as any mark.
-	tell(s.takeWaiters(), nil)
+	if gone {
+		// It is gone from its path, durably. That is as good as any mark.
+		s.tell(nil)
+	}
+	return nil
 }
 
-// setAside renames the file to a name under which nobody looks for it.
-func (s *Store) setAside(info os.FileInfo) error {
-	s.mu.Lock()
-	n := s.aside
-	s.mu.Unlock()
-	if n >= maxAside {
-		s.off = fmt.Errorf("%w: %d files set aside already", ErrDamaged, n)
-		return s.off
+// setAside renames a file to a name under which nobody looks for it. It reports
+// whether there is, durably, nothing at the path.
+func (s *Store) setAside(path string, info os.FileInfo, why error) (gone bool, err error) {
+	if s.aside >= maxAside {
+		s.off = fmt.Errorf("%w, after %d files that were set aside: %w", ErrDamaged, s.aside, why)
+		return false, s.off
 	}
-	now, err := os.Stat(s.path)
-	if err != nil || !os.SameFile(now, info) {
-		return nil // somebody else has moved it
+	now, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		// Somebody else has removed it.
+		return true, syncDir(path)
+	case err != nil:
+		return false, pathError(err)
+	case !os.SameFile(now, info):
+		return false, nil // what stands there now is another one
 	}
-	name := s.path + ".corrupt-" + s.opt.now().UTC().Format("20060102T150405Z")
+	stamp := path + ".corrupt-" + s.opt.now().UTC().Format("20060102T150405Z")
+	name := stamp
 	for i := 2; ; i++ {
 		if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
 			break
 		}
-		name = s.path + ".corrupt-" + s.opt.now().UTC().Format("20060102T150405Z") + "-" + strconv.Itoa(i)
+		name = stamp + "-" + strconv.Itoa(i)
 	}
-	if err := os.Rename(s.path, name); err != nil {
-		return fmt.Errorf("damaged, and cannot be set aside: %w", err)
+	if err := os.Rename(path, name); err != nil {
+		return false, fmt.Errorf("damaged, and cannot be set aside: %w", err)
 	}
-	if err := syncDir(s.path); err != nil {
-		return fmt.Errorf("damaged, and cannot be set aside for good: %w", err)
-	}
-	s.mu.Lock()
 	s.aside++
-	s.mu.Unlock()
 	s.count.setAside.Add(1)
-	s.log.Error("boltstore: set a damaged file aside", "file", s.path, "as", name)
-	return nil
+	s.log.Error("boltstore: set a damaged file aside", "file", s.path, "as", name, "err", why)
+	if err := syncDir(path); err != nil {
+		return false, fmt.Errorf("damaged, and cannot be set aside for good: %w", err)
+	}
+	return true, nil
 }
 
 func syncDir(path string) error {
@@ -167,15 +203,36 @@ func syncDir(path string) error {
 	return syncDirectory(dir)
 }
 
+// resolve follows a symbolic link to the file it leads to, be it there or not, so
+// that renaming and linking act on the file and not on the link.
+func resolve(path string) string {
+	for range 40 { // as many as Linux follows
+		to, err := os.Readlink(path)
+		if err != nil {
+			break
+		}
+		if !filepath.IsAbs(to) {
+			to = filepath.Dir(path) + string(filepath.Separator) + to
+		}
+		path = to
+	}
+	return path
+}
+
 // open returns the file at the path, opened and read so far as to know its marks.
 func (s *Store) open() (*file, error) {
 	if s.off != nil {
 		return nil, s.off
 	}
-	info, err := os.Stat(s.path)
+	path := resolve(s.path)
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := s.create(path); err != nil {
+			return nil, pathError(err)
+		}
+		info, err = os.Stat(path)
+	}
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return s.create()
 	case err != nil:
 		return nil, pathError(err)
 	case info.IsDir():
@@ -183,44 +240,37 @@ func (s *Store) open() (*file, error) {
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%w: %s", ErrForeign, info.Mode().Type())
 	}
-	look, err := s.examine()
-	if errors.Is(err, format.ErrDamaged) {
+	f, err := s.openOurs(path)
+	if errors.Is(err, format.ErrDamaged) || errors.Is(err, errFault) {
 		s.marks.Reset(newEpoch())
-		s.log.Error("boltstore: "+s.path, "err", err)
-		if err := s.setAside(info); err != nil {
-			return nil, err
+		gone, aerr := s.setAside(path, info, err)
+		switch {
+		case aerr != nil:
+			return nil, aerr
+		case !gone:
+			return nil, errLost
 		}
-		return s.create()
+		return s.open()
 	}
+	return f, err
+}
+
+func (s *Store) openOurs(path string) (*file, error) {
+	look, err := s.examine(path)
 	if err != nil {
 		return nil, err
 	}
-	f, err := s.openBolt(s.path, os.O_RDWR)
-	if errors.Is(err, errFault) {
-		// The look was not close enough.
-		s.marks.Reset(newEpoch())
-		if err := s.setAside(info); err != nil {
-			return nil, err
-		}
-		return s.create()
-	}
+	f, err := s.openBolt(path, os.O_RDWR)
 	if err != nil {
 		return nil, err
 	}
 	if !f.here() {
-		f.stop(false)
-		return nil, errLost
+		err = errLost
+	} else {
+		err = s.adopt(f, look)
 	}
-	err = s.adopt(f, look)
 	if err != nil {
 		f.stop(errors.Is(err, errFault))
-		if errors.Is(err, format.ErrDamaged) || errors.Is(err, errFault) {
-			s.marks.Reset(newEpoch())
-			if err := s.setAside(info); err != nil {
-				return nil, err
-			}
-			return s.create()
-		}
 		return nil, err
 	}
 	return f, nil
@@ -228,8 +278,8 @@ func (s *Store) open() (*file, error) {
 
 // examine looks at the file under a lock of our own, before bbolt does: a look at
 // a file that is being written sees damage that is none.
-func (s *Store) examine() (format.Look, error) {
-	osf, err := os.OpenFile(s.path, os.O_RDWR, 0)
+func (s *Store) examine(path string) (format.Look, error) {
+	osf, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return format.Look{}, pathError(err)
 	}
@@ -245,7 +295,7 @@ func (s *Store) examine() (format.Look, error) {
 	look, err := format.Examine(osf, info.Size())
 	switch {
 	case errors.Is(err, format.ErrForeign):
-		err = fmt.Errorf("%w", &as{ErrForeign, err})
+		err = &as{ErrForeign, err}
 	case errors.Is(err, format.ErrVersion):
 		err = &as{ErrVersion, err}
 	}
@@ -270,6 +320,7 @@ func pathError(err error) error {
 func (s *Store) openBolt(path string, flag int) (*file, error) {
 	f := &file{
 		s:      s,
+		path:   path,
 		jobs:   make(chan *read),
 		quit:   make(chan struct{}),
 		failed: make(chan error, 1),
@@ -315,42 +366,34 @@ func (s *Store) openBolt(path string, flag int) (*file, error) {
 
 // create makes a new file under a name of its own and links it to the path when
 // it is whole: a crash leaves all of it or nothing, and of two processes that do
-// so at once one finds the path taken.
-func (s *Store) create() (*file, error) {
-	temp := s.path + ".new-" + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatUint(newEpoch(), 36)
+// so at once one finds the path taken, which is as good.
+func (s *Store) create(path string) error {
+	temp := path + ".new-" + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatUint(newEpoch(), 36)
 	f, err := s.openBolt(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if err != nil {
-		if f != nil && f.os != nil || !errors.Is(err, fs.ErrNotExist) {
+		if !errors.Is(err, fs.ErrExist) {
 			os.Remove(temp)
 		}
-		return nil, err
+		return err
 	}
 	defer os.Remove(temp)
-	err = func() error {
-		if err := f.os.Chmod(0o600); err != nil { // whatever the umask
-			return err
-		}
-		if err := s.layOut(f); err != nil {
-			return err
-		}
-		if err := os.Link(temp, s.path); errors.Is(err, fs.ErrExist) {
-			return errLost
-		} else if err != nil {
-			// A file system without links.
-			if err := os.Rename(temp, s.path); err != nil {
-				return err
-			}
-		}
-		return syncDir(s.path)
-	}()
+	err = f.os.Chmod(0o600) // whatever the umask
 	if err == nil {
-		err = s.adopt(f, format.Look{})
+		err = s.layOut(f)
 	}
+	f.stop(errors.Is(err, errFault))
 	if err != nil {
-		f.stop(false)
-		return nil, err
+		return err
 	}
-	return f, nil
+	if err := os.Link(temp, path); errors.Is(err, fs.ErrExist) {
+		return nil
+	} else if err != nil {
+		// A file system without links.
+		if err := os.Rename(temp, path); err != nil {
+			return err
+		}
+	}
+	return syncDir(path)
 }
 
 // layOut writes an empty database. Positions go on where they stand, and the floor
@@ -408,19 +451,24 @@ func (s *Store) adopt(f *file, look format.Look) error {
 		meta.Seq = meta.Floor
 	}
 	f.epoch = newEpoch()
-	f.sweeper = newSweeper(s, meta)
 	s.marks.Adopt(f.epoch, meta.Seq, meta.Floor, rows)
+	// Nothing of an earlier epoch enters memory from here on. What a Put still
+	// brought in after the last file was left goes now.
+	s.letGo(s.queue.shed(nil)...)
+	s.mem.Clear()
 	f.note(meta)
+	f.sweeper = newSweeper(f, meta)
 	return nil
 }
 
 // adopted puts an open file to use.
 func (s *Store) adopted(f *file) {
+	f.started = true
+	f.startReaders()
 	s.mu.Lock()
 	s.err = nil
 	s.file.Store(f)
 	s.mu.Unlock()
-	f.startReaders()
 	go f.write()
-	s.log.Info("boltstore: opened", "file", s.path, "entries", s.lastTotal.Load(), "bytes", f.size.Load())
+	s.log.Info("boltstore: opened", "file", s.path, "entries", f.entries.Load(), "bytes", f.size.Load())
 }

@@ -27,6 +27,11 @@ type options struct {
 	now     func() time.Time
 
 	readBudget time.Duration // longer only in tests, on machines that are busy
+
+	// For tests: called before each read of the file, and around each commit with
+	// the name of the moment; an error is taken for one of the disk's.
+	beforeRead func()
+	fault      func(moment string) error
 }
 
 // An Option changes a default of [Open].
@@ -34,7 +39,8 @@ type Option func(*options)
 
 // WithMaxSize bounds the whole store: the file's size in bytes. Entries are
 // evicted before it is reached. Zero or less means DefaultMaxSize; what is less
-// than 1 MiB means 1 MiB.
+// than 1 MiB means 1 MiB. A file that is larger already grows no further, but
+// neither does it shrink.
 func WithMaxSize(bytes int64) Option {
 	return func(o *options) {
 		if bytes <= 0 {
@@ -78,7 +84,11 @@ func WithClock(now func() time.Time) Option {
 }
 
 func makeOptions(opts []Option) options {
-	o := options{maxSize: DefaultMaxSize, memory: DefaultMemory, queue: DefaultQueue, readBudget: readBudget}
+	o := options{
+		maxSize: DefaultMaxSize, memory: DefaultMemory, queue: DefaultQueue, readBudget: readBudget,
+		beforeRead: func() {},
+		fault:      func(string) error { return nil },
+	}
 	for _, opt := range opts {
 		opt(&o)
 	}

@@ -59,6 +59,7 @@ type queue struct {
 	order     []*op // ops in the order they came; those replaced meanwhile are skipped
 	resources map[accel.Digest]*resource
 	bytes     int64
+	stores    int       // ops that store an entry
 	first     time.Time // when the oldest op came; by the machine's clock
 }
 
@@ -148,10 +149,50 @@ func (q *queue) addLocked(o *op) (replaced []*op, ok bool) {
 		r.vary = o.entry.Vary
 		r.ops = append(r.ops, o)
 	}
+	q.enter(o)
+	return replaced, true
+}
+
+// enter makes o the op of its key, which has none.
+func (q *queue) enter(o *op) {
 	q.ops[o.key] = o
 	q.order = append(q.order, o)
 	q.bytes += o.cost
-	return replaced, true
+	if o.entry != nil {
+		q.stores++
+	}
+}
+
+// addDropped queues, for an entry that there is no room for, what its store would
+// have removed from the disk: the key's older version, and the resource's entries
+// under other Vary names.
+func (q *queue) addDropped(e *accel.Entry) (replaced []*op, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	replaced, ok = q.addLocked(&op{key: e.Key, cost: deleteCost})
+	if ok {
+		q.displace(&op{key: e.Key, displace: true, vary: e.Vary, cost: deleteCost}, len(q.order))
+	}
+	return replaced, ok
+}
+
+// shed turns the stores in the list, as far as nothing has taken their place, into
+// deletions, and returns them: they are dropped, and what they should have
+// replaced must not answer for them. With a nil list it sheds every store.
+func (q *queue) shed(list []*op) (dropped []*op) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if list == nil {
+		list = slices.Clone(q.order)
+	}
+	for _, o := range list {
+		if o.entry != nil && q.ops[o.key] == o {
+			q.leave(o)
+			q.enter(&op{key: o.key, cost: deleteCost})
+			dropped = append(dropped, o)
+		}
+	}
+	return dropped
 }
 
 func (q *queue) resource(o *op) *resource {
@@ -165,12 +206,18 @@ func (q *queue) resource(o *op) *resource {
 
 // leave puts a displacement where a store was.
 func (q *queue) leave(was *op) {
-	d := &op{key: was.key, displace: true, vary: was.entry.Vary, cost: deleteCost}
-	q.order[slices.Index(q.order, was)] = d
+	i := slices.Index(q.order, was)
+	q.order = slices.Delete(q.order, i, i+1)
+	q.displace(&op{key: was.key, displace: true, vary: was.entry.Vary, cost: deleteCost}, i)
+	q.forget(was)
+}
+
+// displace puts a displacement at a place in the order.
+func (q *queue) displace(d *op, at int) {
+	q.order = slices.Insert(q.order, at, d)
 	q.bytes += d.cost
 	r := q.resource(d)
 	r.ops = append(r.ops, d)
-	q.forget(was)
 }
 
 // forget takes an op out of everything but order.
@@ -178,6 +225,9 @@ func (q *queue) forget(o *op) {
 	q.bytes -= o.cost
 	if !o.displace {
 		delete(q.ops, o.key)
+	}
+	if o.entry != nil {
+		q.stores--
 	}
 	if o.entry == nil && !o.displace {
 		return
@@ -261,7 +311,7 @@ func (q *queue) done(list []*op) (out []*op) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, o := range list {
-		if q.ops[o.key] == o || o.displace {
+		if q.ops[o.key] == o || o.displace && !o.done {
 			q.forget(o)
 			o.done = true
 			out = append(out, o)
@@ -271,13 +321,16 @@ func (q *queue) done(list []*op) (out []*op) {
 	return out
 }
 
-// clear empties the queue.
+// clear empties the queue. A writer that is still at a batch finds it done.
 func (q *queue) clear() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	for _, o := range q.order {
+		o.done = true
+	}
 	q.ops = make(map[accel.Key]*op)
 	q.resources = make(map[accel.Digest]*resource)
-	q.order, q.bytes = nil, 0
+	q.order, q.bytes, q.stores = nil, 0, 0
 }
 
 // due tells how long until a flush is due: 0 if it is, negative if there is
@@ -294,8 +347,9 @@ func (q *queue) due() time.Duration {
 	return max(0, flushAfter-time.Since(q.first))
 }
 
-func (q *queue) size() (entries int, bytes int64) {
+// size returns how many stores are queued, and the bytes of all ops.
+func (q *queue) size() (stores int, bytes int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.ops), q.bytes
+	return q.stores, q.bytes
 }

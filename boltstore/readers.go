@@ -85,6 +85,7 @@ func (f *file) startReaders() {
 // over before anybody sees it.
 func (f *file) serve(r *read) bool {
 	var res readResult
+	f.s.opt.beforeRead()
 	err := guard(func() error {
 		return f.db.View(func(btx *bolt.Tx) error {
 			if r.stands {

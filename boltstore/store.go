@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -21,7 +22,7 @@ import (
 // A Store keeps entries in a bbolt file. Make one with [Open]. It is safe for
 // concurrent use; the zero Store is not ready. [accel.Cache.Close] closes it.
 type Store struct {
-	path string
+	path string // absolute, so that a later chdir changes nothing
 	opt  options
 	log  *slog.Logger
 
@@ -40,11 +41,16 @@ type Store struct {
 	closed  atomic.Bool
 	kick    chan struct{} // wakes the writer; holds one
 
-	mu      sync.Mutex // protects following
-	err     error      // why there is no file
+	mu  sync.Mutex // protects following, and paying of the open file
+	err error      // why there is no file
+	// waiters want to know that their invalidation is on disk. Each is told
+	// exactly once: by the writer that claimed it, or, when its file is left, by
+	// whoever comes next.
 	waiters []chan error
-	aside   int   // files set aside
-	off     error // why no file is opened any more; belongs to run
+
+	// What belongs to run.
+	aside int   // files set aside
+	off   error // why no file is opened any more
 
 	// waiting counts invalidations that wait for the disk. While it is not 0,
 	// transactions are kept short.
@@ -52,11 +58,9 @@ type Store struct {
 	// hurried is when last somebody waited, in Unix nanoseconds of the machine.
 	hurried atomic.Int64
 
-	readSkip  atomic.Int64 // until when the disk is not read, Unix nanoseconds
-	readSlow  atomic.Int64 // reads in a row that took too long
-	count     counters
-	lastTotal atomic.Int64 // entries on disk, as of the last transaction
-	lastBytes atomic.Int64
+	readSkip atomic.Int64 // until when the disk is not read, Unix nanoseconds
+	readSlow atomic.Int64 // reads in a row that took too long
+	count    counters
 }
 
 type counters struct {
@@ -74,9 +78,13 @@ var _ accel.Store = (*Store)(nil)
 //
 // A file that another process holds is taken over as soon as it is released. A
 // file that is not a cache database is never touched. A cache database that is
-// damaged is renamed to path.corrupt-<time>, and a new one begun.
+// damaged is renamed to path.corrupt-<time>, and a new one begun. If path is a
+// symbolic link, the file is what it leads to.
 func Open(path string, opts ...Option) *Store {
 	o := makeOptions(opts)
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
 	s := &Store{
 		path:    path,
 		opt:     o,
@@ -186,6 +194,10 @@ func (s *Store) get(ctx context.Context, key accel.Key, vary []string, gen uint6
 	if s.closed.Load() {
 		return accel.Found{}, accel.ErrClosed
 	}
+	if s.file.Load() == nil {
+		// Whoever has the file may be invalidating what is in memory here.
+		return s.getDisk(ctx, key, vary, queued{})
+	}
 	it, names, known := s.mem.Get(key, vary)
 	if it != nil {
 		// The newest version: if it is not valid, no older one answers.
@@ -224,6 +236,7 @@ func (s *Store) judgeItem(it *memory.Item) (accel.Found, error) {
 	default:
 		it.MarkStale(v.StaleSince)
 	}
+	s.used.set(e.Key)
 	return s.judge(e, v, it.StaleSince())
 }
 
@@ -289,10 +302,11 @@ func (s *Store) Put(e, old *accel.Entry) error {
 			return nil
 		}
 		// No room: the store on disk is dropped, and with it whatever older
-		// version stands there. Memory keeps the new one if it can.
+		// version stands there. Memory keeps the new one if it can. Where there
+		// is no room even for that, the Put has not happened.
 		s.count.dropped.Add(1)
 		var room bool
-		if replaced, room = s.queue.add(&op{key: e.Key}); !room || !kept {
+		if replaced, room = s.queue.addDropped(e); !room || !kept {
 			s.mem.Delete(e.Key, e)
 			return accel.ErrBusy
 		}
@@ -431,8 +445,7 @@ func (s *Store) mark(ctx context.Context, n int, set func()) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-s.stopped:
-		// Closed while it waited: the last flush has paid what was owed, or has
-		// said that it could not.
+		// Closed while it waited.
 		select {
 		case err := <-done:
 			return err
@@ -442,22 +455,13 @@ func (s *Store) mark(ctx context.Context, n int, set func()) error {
 	}
 }
 
-func (s *Store) takeWaiters() []chan error {
+// tell answers everybody who waits and is not claimed by a writer.
+func (s *Store) tell(err error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	list := s.waiters
 	s.waiters = nil
-	return list
-}
-
-func (s *Store) putBack(waiters []chan error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.waiters = append(waiters, s.waiters...)
-}
-
-func tell(waiters []chan error, err error) {
-	for _, w := range waiters {
+	s.mu.Unlock()
+	for _, w := range list {
 		w <- err
 	}
 }
@@ -475,8 +479,8 @@ func (s *Store) Stats() accel.StoreStats {
 	queued, queueBytes := s.queue.size()
 	rows, held := s.marks.Len()
 	st := accel.StoreStats{
-		Entries:       s.lastTotal.Load() + int64(queued),
-		Bytes:         s.lastBytes.Load() + queueBytes,
+		Entries:       int64(queued),
+		Bytes:         queueBytes,
 		MemoryEntries: int64(s.mem.Len()),
 		MemoryBytes:   s.mem.Bytes(),
 		QueueBytes:    queueBytes,
@@ -494,6 +498,8 @@ func (s *Store) Stats() accel.StoreStats {
 		SetAside:      s.count.setAside.Load(),
 	}
 	if f := s.file.Load(); f != nil {
+		st.Entries += f.entries.Load()
+		st.Bytes += f.bytes.Load()
 		st.FileBytes = f.size.Load()
 	}
 	return st

@@ -2,6 +2,7 @@ package boltstore
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/accelhttp/accelerator/accel"
@@ -24,10 +25,22 @@ const (
 	minBudget = 50
 )
 
+// shareEvery is how often the sweeper does a step while one invalidation follows
+// another. They are not to wait long, but what they leave behind must not pile up:
+// a step takes hurriedTx, a fifth of the time.
+const shareEvery = 5 * hurriedTx
+
+// lookEvery is how often the sweeper looks whether the file is still at its path.
+// Who writes to a removed one writes for nobody.
+const lookEvery = time.Second
+
 // sweeper is what the writer knows about cleaning up: where it stands, and how
 // large its steps are. It belongs to the writer's goroutine.
 type sweeper struct {
 	nextSweep time.Time
+	nextShare time.Time     // when it is the sweeper's turn even if somebody waits
+	nextLook  time.Time     // at the path
+	step      int           // whose turn it is while somebody waits
 	perEntry  time.Duration // what writing an entry takes, commit included
 	limit     int           // entries to delete in one step
 
@@ -38,15 +51,16 @@ type sweeper struct {
 	floorFrom []byte
 
 	hand   uint64 // of the clock
+	laps   int    // of the hand that struck nobody, in a row
 	budget int64  // thousandths
-	full   int64  // the file's size when the budget shrank last
-	tight  int    // transactions in a row that found no room
+	full   int64  // the file's size when it was opened, or the budget shrank last
+	tight  int    // transactions that found no room since the last flush
 
 	nextPrune time.Time
 }
 
-func newSweeper(s *Store, meta format.Meta) sweeper {
-	sw := sweeper{limit: 100, budget: startBudget}
+func newSweeper(f *file, meta format.Meta) sweeper {
+	sw := sweeper{limit: 100, budget: startBudget, full: f.size.Load()}
 	if meta.Budget > 0 && meta.Budget < startBudget {
 		sw.budget = max(int64(meta.Budget), minBudget)
 	}
@@ -68,6 +82,12 @@ func (f *file) sweepShare() error {
 	if time.Now().Before(f.nextSweep) {
 		return nil
 	}
+	return f.sweepTurn()
+}
+
+// sweepTurn does one step of cleaning up, and lets the sweeper rest if there is
+// nothing more to do.
+func (f *file) sweepTurn() error {
 	more, err := f.sweep()
 	if err == nil && !more {
 		f.nextSweep = time.Now().Add(sweepEvery)
@@ -75,32 +95,42 @@ func (f *file) sweepShare() error {
 	return err
 }
 
-// sweep does one step of cleaning up, and reports whether there may be more.
+// sweep does a step of each kind of cleaning up, and reports whether there may be
+// more. While invalidations wait it does one step only.
 func (f *file) sweep() (more bool, err error) {
-	for _, step := range []func() (bool, error){f.expire, f.strike, f.raze, f.evict} {
-		if f.s.waiting.Load() > 0 {
-			return true, nil
+	if now := time.Now(); now.After(f.nextLook) {
+		f.nextLook = now.Add(lookEvery)
+		if !f.here() {
+			return false, errLost
 		}
-		m, err := step()
+	}
+	steps := [...]func() (bool, error){f.expire, f.strike, f.raze, f.evict}
+	for range steps {
+		m, err := steps[f.step]()
+		f.step = (f.step + 1) % len(steps)
 		if err != nil {
 			return false, err
 		}
 		more = more || m
+		if m && f.s.waiting.Load() > 0 {
+			break
+		}
 	}
+	f.nextShare = time.Now().Add(shareEvery)
 	f.prune()
 	return more, nil
 }
 
-// timed does a step and lets the next one be as much larger or smaller as the
-// time that this one took suggests.
-func (f *file) timed(fn func(*format.Tx) (int, error)) (n int, err error) {
+// timed does a step, which deletes n entries, and lets the next one be as much
+// larger or smaller as the time that this one took suggests.
+func (f *file) timed(fn func(*format.Tx) (n int, changed bool, err error)) (n int, err error) {
 	start := time.Now()
-	err = f.update(func(tx *format.Tx) (bool, error) {
-		n, err = fn(tx)
-		return n > 0, err
+	err = f.update(func(tx *format.Tx) (changed bool, err error) {
+		n, changed, err = fn(tx)
+		return changed, err
 	})
 	if err != nil {
-		return n, err
+		return 0, err
 	}
 	target := f.s.txTarget()
 	switch took := time.Since(start); {
@@ -120,9 +150,9 @@ func (f *file) expire() (more bool, err error) {
 	if err := f.view(func(tx *format.Tx) error { due = tx.Due(now); return nil }); err != nil || !due {
 		return false, err
 	}
-	n, err := f.timed(func(tx *format.Tx) (n int, err error) {
+	n, err := f.timed(func(tx *format.Tx) (n int, _ bool, err error) {
 		n, more, err = tx.SweepExpired(now, f.limit)
-		return n, err
+		return n, n > 0, err
 	})
 	f.s.count.expired.Add(uint64(n))
 	return more, err
@@ -144,26 +174,26 @@ func (f *file) strike() (more bool, err error) {
 		f.marking, f.from = r, nil
 	}
 	clean := false
-	n, err := f.timed(func(tx *format.Tx) (int, error) {
+	n, err := f.timed(func(tx *format.Tx) (int, bool, error) {
 		n, next, err := tx.SweepMark(f.marking, f.from, f.limit)
 		if err != nil {
-			return n, err
+			return n, false, err
 		}
-		if f.from = next; next != nil {
-			// A step that deletes nothing may still have looked at many rows.
-			return n, nil
+		if f.from = next; next == nil {
+			clean, err = tx.DeleteMark(f.marking)
 		}
-		clean, err = tx.DeleteMark(f.marking)
-		return n + 1, err
+		// A step that deletes nothing may have written since when entries are
+		// stale.
+		return n, true, err
 	})
 	if err != nil {
 		return false, err
 	}
 	if clean {
 		f.s.marks.Cleaned(f.marking)
-		f.marking, n = marks.Row{}, n-1
+		f.marking = marks.Row{}
 	}
-	f.s.count.swept.Add(uint64(max(n, 0)))
+	f.s.count.swept.Add(uint64(n))
 	return true, nil
 }
 
@@ -179,16 +209,15 @@ func (f *file) raze() (more bool, err error) {
 	if f.floor != meta.Floor {
 		f.floor, f.floorFrom = meta.Floor, nil
 	}
-	n, err := f.timed(func(tx *format.Tx) (int, error) {
+	n, err := f.timed(func(tx *format.Tx) (int, bool, error) {
 		n, next, err := tx.SweepFloor(f.floor, f.floorFrom, f.limit)
 		if err != nil {
-			return n, err
+			return n, false, err
 		}
 		if f.floorFrom = next; next == nil {
 			tx.SetSwept(f.floor)
-			return n + 1, nil
 		}
-		return n, nil
+		return n, n > 0 || next == nil, nil
 	})
 	f.s.count.swept.Add(uint64(n))
 	return err == nil, err
@@ -196,7 +225,7 @@ func (f *file) raze() (more bool, err error) {
 
 // over returns how many bytes too many the entries have.
 func (f *file) over() int64 {
-	return f.s.lastBytes.Load() - f.s.opt.maxSize/1000*f.budget
+	return f.bytes.Load() - f.s.opt.maxSize/1000*f.budget
 }
 
 // evict makes room, if there is too little, by the clock's hand.
@@ -204,30 +233,43 @@ func (f *file) evict() (more bool, err error) {
 	if f.over() <= 0 {
 		return false, nil
 	}
-	n, err := f.timed(func(tx *format.Tx) (int, error) {
+	spare := f.s.used.take
+	if f.tight > 0 || f.laps > 1 {
+		// There is no time for a choice; or whatever is there is read all the
+		// time, faster than the hand comes round.
+		spare = func(accel.Key) bool { return false }
+	}
+	if f.laps > 3 {
+		return false, fmt.Errorf("%w: %d bytes of entries that are not there", format.ErrDamaged, f.bytes.Load())
+	}
+	// No more than are too many: a small file is emptied by one large step.
+	average := f.bytes.Load()/max(f.entries.Load(), 1) + 1
+	limit := int(min(int64(f.limit), f.over()/average+1))
+	hand := f.hand
+	n, err := f.timed(func(tx *format.Tx) (int, bool, error) {
 		tx.SetBudget(uint64(f.budget))
-		n, next, err := tx.Evict(f.hand, f.limit, f.inUse)
-		f.hand = next
-		return n, err
+		n, next, err := tx.Evict(f.hand, limit, spare)
+		hand = next
+		return n, n > 0, err
 	})
+	if errors.Is(err, berrors.ErrMaxSizeReached) && limit > 1 {
+		// No room even to delete: bbolt writes before it frees. Smaller steps
+		// change fewer pages.
+		f.limit = limit / 2
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	f.hand = hand
+	switch {
+	case n > 0:
+		f.laps = 0
+	case hand == 0:
+		f.laps++
+	}
 	f.s.count.evicted.Add(uint64(n))
-	if errors.Is(err, berrors.ErrMaxSizeReached) {
-		// No room even to delete. Smaller steps change fewer pages.
-		f.limit = max(f.limit/2, 1)
-		if f.tight++; f.tight < 32 {
-			return true, nil
-		}
-	}
-	return f.over() > 0, err
-}
-
-// inUse spares an entry once for having been read since the hand came by, from
-// the file or from memory.
-func (f *file) inUse(key accel.Key) bool {
-	if f.tight > 0 {
-		return false
-	}
-	return f.s.used.take(key) || f.s.mem.Peek(key) != nil && f.hand%4 != 0
+	return f.over() > 0, nil
 }
 
 // fits looks at the file's size after it was written, and lowers the budget when
@@ -240,29 +282,27 @@ func (f *file) fits() {
 		return
 	}
 	f.full = size
-	used := f.s.lastBytes.Load() * 1000 / f.s.opt.maxSize
-	f.budget = max(minBudget, min(f.budget, used)*9/10)
+	f.shrink(95)
 }
 
-// overflow is what happens when the file is full all the same: the batch is
-// dropped, and the budget falls until there is room again.
-func (f *file) overflow(batch []*op, err error) error {
-	f.s.count.dropped.Add(uint64(len(batch)))
-	f.budget = max(minBudget, f.budget*8/10)
+// shrink lowers the budget to so many hundredths of what the entries have now.
+func (f *file) shrink(hundredths int64) {
+	used := f.bytes.Load() * 1000 / f.s.opt.maxSize
+	f.budget = max(minBudget, min(f.budget, used)*hundredths/100)
+}
+
+// overflow is what happens when a transaction finds the file full all the same: the
+// budget falls, and entries are evicted before anything else is written. If that
+// does not help, the file is given up.
+func (f *file) overflow(full error) error {
+	if f.tight%8 == 0 {
+		f.shrink(80)
+	}
 	if f.tight++; f.tight >= 32 {
-		return err
+		return full
 	}
-	// What was to be replaced must not answer in its place; memory does not know
-	// better for long.
-	for _, o := range batch {
-		if o.entry != nil {
-			f.s.mem.Delete(o.key, o.entry)
-		}
-	}
-	f.s.finished(batch)
-	f.limit = 8
-	_, err = f.evict()
-	return err
+	f.limit = min(f.limit, 8)
+	return nil
 }
 
 // prune lets memory forget the marks that nothing older than they can meet any

@@ -42,63 +42,91 @@ func (s *Store) txTarget() time.Duration {
 // is queued, then sweeping, which gets its turn after every flush.
 func (f *file) write() {
 	defer close(f.done)
-	s := f.s
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		// Waiters first, then the debt: a debt read later contains what they
-		// wait for.
-		waiters := s.takeWaiters()
-		debt := s.marks.Owed()
-		if len(waiters) > 0 || !debt.Empty() {
-			if err := f.settle(debt); err != nil {
-				s.putBack(waiters)
-				f.fail(err)
-				return
-			}
-			tell(waiters, nil)
-			continue
-		}
-		closing := false
 		select {
-		case <-s.closing:
-			closing = true
+		case <-f.quit:
+			return // a reader found the file to be faulty
 		default:
 		}
-		due := s.queue.due()
-		var err error
-		switch {
-		case due == 0 || due > 0 && closing:
-			if err = f.flush(); err == nil && !closing {
-				err = f.sweepShare()
-			}
-		case closing:
-			if err = f.finish(); err != nil {
-				s.log.Warn("boltstore: closing "+s.path, "err", err)
-			}
+		rest, err := f.turn()
+		if errors.Is(err, berrors.ErrMaxSizeReached) {
+			err = f.overflow(err)
+		}
+		if errors.Is(err, errFinished) {
 			return
-		case !time.Now().Before(f.nextSweep):
-			var more bool
-			if more, err = f.sweep(); err == nil && !more {
-				f.nextSweep = time.Now().Add(sweepEvery)
-			}
-		default:
-			rest := time.Until(f.nextSweep)
-			if due > 0 {
-				rest = min(rest, due)
-			}
-			timer.Reset(rest)
-			select {
-			case <-s.kick:
-			case <-timer.C:
-			case <-s.closing:
-			}
 		}
 		if err != nil {
 			f.fail(err)
 			return
 		}
+		if rest <= 0 {
+			continue
+		}
+		timer.Reset(rest)
+		select {
+		case <-f.s.kick:
+		case <-timer.C:
+		case <-f.s.closing:
+		case <-f.quit:
+		}
 	}
+}
+
+// errFinished ends the writer in good order.
+var errFinished = errors.New("finished")
+
+// turn does what is most urgent, and says how long the writer may rest after it.
+func (f *file) turn() (rest time.Duration, err error) {
+	s := f.s
+	closing := false
+	select {
+	case <-s.closing:
+		closing = true
+	default:
+	}
+	if f.tight > 0 && f.over() > 0 {
+		// Nothing can be written before there is room.
+		_, err := f.evict()
+		return 0, err
+	}
+	// Who waits first, then the debt: a debt read later contains what they wait
+	// for.
+	waited := f.claim()
+	if debt := s.marks.Owed(); waited || !debt.Empty() {
+		waited = true
+		if err := f.settle(debt); err != nil {
+			return 0, err
+		}
+		f.pay()
+	}
+	due := s.queue.due()
+	switch {
+	case due == 0 || due > 0 && closing:
+		// Also while one invalidation follows another: a flush is short then,
+		// but it has its turn.
+		if err = f.flush(); err == nil && !closing {
+			err = f.sweepShare()
+		}
+		return 0, err
+	case waited && time.Now().After(f.nextShare) && !closing:
+		return 0, f.sweepTurn()
+	case waited:
+		return 0, nil // more may have come
+	case closing:
+		if err := f.finish(); err != nil {
+			s.log.Warn("boltstore: closing "+s.path, "err", err)
+		}
+		return 0, errFinished
+	case !time.Now().Before(f.nextSweep):
+		return 0, f.sweepTurn()
+	}
+	rest = time.Until(f.nextSweep)
+	if due > 0 {
+		rest = min(rest, due)
+	}
+	return max(rest, 1), nil
 }
 
 // settle makes a debt durable. A mark that strikes nothing on disk needs no
@@ -145,6 +173,7 @@ func (f *file) settle(debt marks.Debt) error {
 	}
 	f.s.marks.Paid(debt)
 	f.s.marks.Cleaned(needless...)
+	f.tight = 0
 	f.nextSweep = time.Time{}
 	return nil
 }
@@ -156,6 +185,9 @@ func (f *file) flush() error {
 	limit := flushEntries
 	if target == hurriedTx && f.perEntry > 0 {
 		limit = min(max(int(target/f.perEntry), 8), flushEntries)
+	}
+	if f.tight > 0 {
+		limit = min(limit, f.limit) // a small transaction needs little room
 	}
 	batch := s.queue.batch(limit, min(flushBytes, s.opt.maxSize/16))
 	if len(batch) == 0 {
@@ -181,8 +213,12 @@ func (f *file) flush() error {
 	})
 	if err != nil {
 		if errors.Is(err, berrors.ErrMaxSizeReached) {
-			// The budget was too large for what entries take on this disk.
-			return f.overflow(batch, err)
+			dropped := s.queue.shed(batch)
+			s.count.dropped.Add(uint64(len(dropped)))
+			for _, o := range dropped {
+				s.mem.Delete(o.key, o.entry)
+			}
+			s.letGo(dropped...)
 		}
 		return err
 	}
