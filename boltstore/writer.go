@@ -52,7 +52,16 @@ func (f *file) write() {
 		}
 		rest, err := f.turn()
 		if errors.Is(err, berrors.ErrMaxSizeReached) {
-			err = f.overflow(err)
+			if err = f.overflow(err); err == nil {
+				// Pages that were freed are free when the last reader that may
+				// see them is done; on a busy machine that takes its time.
+				timer.Reset(time.Duration(f.tight) * 2 * time.Millisecond)
+				select {
+				case <-timer.C:
+				case <-f.quit:
+				}
+				continue
+			}
 		}
 		if errors.Is(err, errFinished) {
 			return
