@@ -76,7 +76,8 @@ func NoStore(ctx context.Context) {
 
 // FromContext returns the cache that serves the request ctx belongs to; of
 // several around each other the innermost. Outside it returns nil, whose
-// methods do nothing, so that handlers can be tested without a cache.
+// methods do nothing, so that handlers can be tested without a cache. A job in
+// the background must be given its Cache: the nil one purges nothing.
 func FromContext(ctx context.Context) *Cache {
 	if x := exchangeOf(ctx); x != nil {
 		return x.cache

@@ -27,7 +27,8 @@
 // With the default policy, [OptIn], nothing is stored unless the handler asks:
 // by [CacheFor], or by a Cache-Control that speaks to shared caches (s-maxage, or
 // public together with max-age). Then the complete response to a GET is stored,
-// whatever its status by CacheFor, and below 400 by header. GET and HEAD are
+// whatever its status by CacheFor, and below 400 by header: call CacheFor when
+// nothing can fail any more, or [NoStore] when something did. GET and HEAD are
 // answered from it, with 304, 412 and 206 where the request asks for these.
 //
 // A response is found again by its URL: scheme, host, and path and query exactly
@@ -54,8 +55,9 @@
 // Range of something not known. Their handlers have the original ResponseWriter,
 // and their answers no Cache-Status; FromContext works in them.
 //
-// Why a response was not stored stands in its Cache-Status (RFC 9211), in
-// [Stats], and in the log at debug level.
+// Why a response was not stored stands in [Stats], in the log at debug level, and
+// in its Cache-Status (RFC 9211), unless its header had to be sent before that was
+// known; see [WithHoldLimit].
 //
 // # Tags
 //
@@ -109,9 +111,9 @@
 // Requests for a response that is being made wait for it, [WithWait] at most,
 // and get it if it proves to be for them: if it may be stored for their own
 // request, is the variant their headers select, and was not invalidated since
-// they came. What is not for sharing makes nobody wait for ten seconds from
-// then. A client that leaves does not cancel a handler that others wait for, and
-// a slow one holds nobody up.
+// they came. Above [WithHoldLimit] they run the handler themselves. What is not
+// for sharing makes nobody wait for ten seconds from then. A client that leaves
+// does not cancel a handler that others wait for, and a slow one holds nobody up.
 //
 // # When the store fails
 //

@@ -77,9 +77,6 @@ func printJSON(w io.Writer, v any, indent string) error {
 	return err
 }
 
-// width is that of a usual terminal.
-const width = 80
-
 // A table is aligned columns. Cells are safe already.
 type table struct {
 	columns []column

@@ -73,12 +73,3 @@ func TestSpan(t *testing.T) {
 	require.Equal(t, "in 1h", relative(now.Add(time.Hour), now))
 	require.Equal(t, "1h ago", relative(now.Add(-time.Hour), now))
 }
-
-func TestFit(t *testing.T) {
-	words := []string{"user:1", "friends:1", "users"}
-	require.Equal(t, "user:1 friends:1 users", fit(words, 22, false))
-	require.Equal(t, "user:1 friends:1 +1", fit(words, 21, false))
-	require.Equal(t, "+3", fit(words, 0, false))
-	require.Equal(t, "user:1 friends:1 users", fit(words, 0, true))
-	require.Empty(t, fit(nil, 0, false))
-}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -23,8 +22,7 @@ bear to get each stands in brackets.
 
 SIZE is what all the codings occupy together. EXPIRES is when freshness ends:
 if that was some time ago, the response is stale, and kept for the uses that are
-left. No URL is cut; tags that do not fit into 80 columns are counted, "+2",
-unless --wide is given.`,
+left. TAGS counts the tags; --wide lists them, behind the URL.`,
 		Example: `  accel-inspect keys cache.db
   accel-inspect keys --tag user:42 --wide
   accel-inspect keys --prefix /users/ --json
@@ -52,7 +50,7 @@ unless --wide is given.`,
 	cmd.Flags().StringVar(&f.Prefix, "prefix", "", "only those whose path, or whole URL, begins with this `text`")
 	cmd.Flags().IntVar(&f.Limit, "limit", 0, "at most `n` of them (0: all)")
 	cmd.Flags().BoolVar(&f.All, "all", false, "also those that are dead")
-	cmd.Flags().BoolVarP(&wide, "wide", "w", false, "all tags, however long the lines become")
+	cmd.Flags().BoolVarP(&wide, "wide", "w", false, "list the tags, however long the lines become")
 	return cmd
 }
 
@@ -70,7 +68,13 @@ func (a *app) printKeys(keys *inspect.Keys, f inspect.KeyFilter, wide bool) erro
 	if f.All {
 		columns = append(columns, column{head: "STATE"})
 	}
-	t := &table{columns: append(columns, column{head: "URL", most: 30}, column{head: "TAGS"})}
+	// What may be of any length stands last, so that nothing is pushed aside.
+	if wide {
+		columns = append(columns, column{head: "URL"}, column{head: "TAGS"})
+	} else {
+		columns = append(columns, column{head: "TAGS", right: true}, column{head: "URL"})
+	}
+	t := &table{columns: columns}
 	now := a.now()
 	for _, k := range keys.Keys {
 		var codings []string
@@ -84,18 +88,12 @@ func (a *app) printKeys(keys *inspect.Keys, f inspect.KeyFilter, wide bool) erro
 		if f.All {
 			row = append(row, string(k.State))
 		}
-		t.add(append(row, strings.Join(append([]string{urlOf(k)}, selecting(k)...), " "), "")...)
-	}
-	room := width
-	widths := t.widths()
-	for _, w := range widths[:len(widths)-1] {
-		room -= w + 2
-	}
-	for i, k := range keys.Keys {
-		row := t.rows[i]
-		url := len(row) - 2
-		over := max(0, utf8.RuneCountInString(row[url])-widths[url])
-		row[url+1] = fit(safeAll(k.Tags), room-over, wide)
+		url := strings.Join(append([]string{urlOf(k)}, selecting(k)...), " ")
+		if wide {
+			t.add(append(row, url, strings.Join(safeAll(k.Tags), " "))...)
+		} else {
+			t.add(append(row, fmt.Sprint(len(k.Tags)), url)...)
+		}
 	}
 	return t.write(a.out)
 }
@@ -135,14 +133,4 @@ func requestField(f inspect.RequestField) string {
 		return "no " + safe(f.Name)
 	}
 	return safe(f.Name) + ": " + strings.Join(safeAll(f.Values), ", ")
-}
-
-// fit joins as many words as fit into a room, and says how many do not.
-func fit(words []string, room int, all bool) string {
-	line := strings.Join(words, " ")
-	for n := len(words); !all && n > 0 && utf8.RuneCountInString(line) > room; {
-		n--
-		line = strings.TrimPrefix(fmt.Sprintf("%s +%d", strings.Join(words[:n], " "), len(words)-n), " ")
-	}
-	return line
 }

@@ -81,7 +81,7 @@ func run(ctx context.Context, args []string, w world) int {
 	if errors.Is(err, context.Canceled) {
 		err = errors.New("interrupted")
 	}
-	a.complain(err.Error())
+	a.complain(strings.TrimPrefix(err.Error(), "accel: "))
 	switch {
 	case errors.Is(err, errUsage):
 		return exitUsage
@@ -123,7 +123,7 @@ process.`,
   accel-inspect purge --tag user:42`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return errors.New("which command?")
+			return errors.New("no command")
 		},
 		Version:       version().Version,
 		SilenceErrors: true,
@@ -138,7 +138,15 @@ process.`,
 // command makes a command with args arguments in front of the database. do is
 // called with them and the database's path.
 func (a *app) command(c *cobra.Command, args int, do func(ctx context.Context, args []string, path string) error) *cobra.Command {
-	c.Args = cobra.RangeArgs(args, args+1)
+	c.Args = func(cmd *cobra.Command, list []string) error {
+		switch {
+		case len(list) < args:
+			return fmt.Errorf("an argument is missing: %s", cmd.Use)
+		case len(list) > args+1:
+			return fmt.Errorf("too many arguments: %s", cmd.Use)
+		}
+		return nil
+	}
 	c.RunE = func(cmd *cobra.Command, list []string) error {
 		path, err := a.path(cmd, list[args:])
 		if err != nil {

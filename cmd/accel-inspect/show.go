@@ -96,7 +96,7 @@ func (a *app) printResponse(r inspect.Response) {
 		line("key", safe(r.AppKey))
 	}
 	if r.Rewritten != "" {
-		line("handled as", safe(r.Rewritten))
+		line("rewritten", "handled as "+safe(r.Rewritten))
 	}
 	line("status", fmt.Sprint(r.Status))
 	state := string(r.State)

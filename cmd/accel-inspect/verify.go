@@ -17,9 +17,9 @@ func (a *app) verify() *cobra.Command {
 of every row, whether every row leads where it should and is led to, and whether
 the marks of invalidations are all there.
 
-If something is wrong it is listed, and the exit code is 1. Nothing is mended: the
-program never serves a response whose checksum is wrong, and sets a file aside
-that it cannot work with.`,
+If something is wrong it is listed, and the exit code is 1. Nothing is mended:
+the program never serves a response whose checksum is wrong, and sets a file
+aside that it cannot work with.`,
 		Example: `  accel-inspect verify cache.db
   accel-inspect verify --json | jq .problems`,
 	}, 0, func(ctx context.Context, _ []string, path string) error {
