@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/accelhttp/accelerator/codec"
@@ -44,10 +45,15 @@ type answer struct {
 	now       time.Time
 	forward   *forward // how the entry came here; nil for a hit
 
-	form   *preparedForm
-	status int
-	data   []byte
+	form    *preparedForm
+	status  int
+	data    []byte
+	decoded *[]byte // holds data, if it was decoded for this answer; from decodings
 }
+
+// decodings has the buffers in which bodies are decoded for clients that take no
+// coding. They are large, and every such hit needs one.
+var decodings = sync.Pool{New: func() any { return new([]byte) }}
 
 // choose picks the coding, looks at the request's conditions (RFC 9110, section
 // 13), and decodes where that is needed. It returns false if the client takes
@@ -78,25 +84,42 @@ func (a *answer) choose(r *http.Request, g *glance) bool {
 	body := &e.Bodies[a.form.body]
 	a.data = body.Data
 	if a.form.decode {
-		var err error
-		a.data, err = codec.Decode(make([]byte, 0, min(e.Length, 1<<20)), body.Coding, body.Data, e.Length)
-		return err == nil
+		buf := decodings.Get().(*[]byte)
+		data, err := codec.Decode((*buf)[:0], body.Coding, body.Data, e.Length)
+		if err != nil {
+			a.data = nil
+			return false
+		}
+		a.data, a.decoded = data, buf
 	}
 	return true
 }
+
+// release gives the buffer back that the body was decoded into. Nobody has it
+// any more: a Writer keeps nothing of what it was given.
+func (a *answer) release() {
+	if a.decoded != nil && cap(a.data) <= maxPooledDecoding {
+		*a.decoded = a.data[:0]
+		decodings.Put(a.decoded)
+	}
+	a.data, a.decoded = nil, nil
+}
+
+// maxPooledDecoding is the capacity up to which a buffer goes back to the pool.
+const maxPooledDecoding = 2 << 20
 
 // write answers r: with the entry's status, with 206, 304, 412 or 416, with the
 // header alone if the method is HEAD.
 func (a *answer) write(w http.ResponseWriter, r *http.Request, g *glance) {
 	h := w.Header()
 	a.writeHeader(h)
-	if g.ranged && a.status == http.StatusOK && r.Method == http.MethodGet && a.writeRange(w, r) {
-		return
+	if !g.ranged || a.status != http.StatusOK || r.Method != http.MethodGet || !a.writeRange(w, r) {
+		w.WriteHeader(a.status)
+		if len(a.data) != 0 {
+			_, _ = w.Write(a.data) // the error is the client's: it left
+		}
 	}
-	w.WriteHeader(a.status)
-	if len(a.data) != 0 {
-		_, _ = w.Write(a.data) // the error is the client's: it left
-	}
+	a.release()
 }
 
 // writeHeader puts the header of the answer into h. For a 304 and a 412 it
