@@ -108,7 +108,8 @@ func (f *file) serve(r *read) bool {
 	case errors.Is(res.err, format.ErrDamaged):
 		// One record, as far as we know. The writer deletes it, or finds that
 		// more is damaged than that.
-		f.s.queue.add(&op{key: key, id: res.row.ID})
+		replaced, _ := f.s.queue.add(&op{key: key, id: res.row.ID})
+		f.s.letGo(replaced...)
 		f.s.wake()
 	}
 	return true

@@ -72,11 +72,14 @@ func newSweeper(f *file, meta format.Meta) sweeper {
 func (f *file) sweepShare() error {
 	for range 8 {
 		more, err := f.evict()
-		if err != nil || !more {
+		if err != nil {
+			return err
+		}
+		if !more {
 			break
 		}
 		if f.s.waiting.Load() > 0 {
-			return err
+			return nil
 		}
 	}
 	if time.Now().Before(f.nextSweep) {

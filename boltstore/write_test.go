@@ -379,3 +379,29 @@ func TestStats(t *testing.T) {
 	require.EqualValues(t, 9, st.Swept)
 	require.Zero(t, st.WriteErrors+st.ReadErrors+st.Dropped+st.SetAside)
 }
+
+// Rule 10 has no exception for evicting: a write error of the eviction that
+// follows a flush was swallowed once, and the handle used on.
+func TestEvictionErrorAbandonsTheFile(t *testing.T) {
+	t.Parallel()
+	path := dbPath(t)
+	var armed atomic.Bool
+	var commits atomic.Int64
+	s := open(t, path, boltstore.WithMaxSize(1<<20), boltstore.WithFault(func(moment string) error {
+		// The first commit is a flush that leaves too much in the file.
+		if moment == "committed" && armed.Load() && commits.Add(1) == 2 {
+			return errDisk
+		}
+		return nil
+	}))
+	for i := 0; s.Stats().Evicted == 0; i++ {
+		put(t, s, fmt.Sprint("/", i), storetest.Size(4000))
+		flushedBelow(t, s, 64<<10)
+	}
+	flushed(t, s)
+	armed.Store(true)
+	for i := range 30 { // less than a flush is due at, more than there is room for
+		put(t, s, fmt.Sprint("/more/", i), storetest.Size(4000))
+	}
+	eventually(t, func() bool { return len(aside(path)) == 1 }, "set aside")
+}
