@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -270,10 +269,6 @@ func (s *Store) Put(e, old *accel.Entry) error {
 		s.drop(e.Key)
 		return fmt.Errorf("boltstore: entry of %d bytes: %w", size, accel.ErrTooLarge)
 	}
-	if old != nil && !renews(e, old) {
-		s.count.refused.Add(1)
-		return accel.ErrInvalidated
-	}
 	gen := s.marks.Gen()
 	var stands format.Standing
 	if old != nil || e.At.N != s.marks.N() {
@@ -323,13 +318,6 @@ func (s *Store) Put(e, old *accel.Entry) error {
 	s.wake()
 	s.count.stored.Add(1)
 	return nil
-}
-
-// renews reports whether e is fit to renew old at all.
-func renews(e, old *accel.Entry) bool {
-	return e.Key == old.Key && !slices.ContainsFunc(old.Marks, func(h accel.Hash) bool {
-		return !slices.Contains(e.Marks, h)
-	})
 }
 
 // holds reports whether e is what its key holds, in memory, in the queue, or on

@@ -28,7 +28,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -200,9 +199,6 @@ func (s *Store) Put(e, old *accel.Entry) error {
 }
 
 func (s *Store) put(e, old *accel.Entry) error {
-	if old != nil && (old.Key != e.Key || !containsAll(e.Marks, old.Marks)) {
-		return fmt.Errorf("%w: no renewal of the entry it should renew", accel.ErrInvalidated)
-	}
 	return s.marks.Admit(e, old, false, func() error {
 		var ok, kept bool
 		if old != nil {
@@ -218,15 +214,6 @@ func (s *Store) put(e, old *accel.Entry) error {
 		}
 		return nil
 	})
-}
-
-func containsAll(hashes, all []accel.Hash) bool {
-	for _, h := range all {
-		if !slices.Contains(hashes, h) {
-			return false
-		}
-	}
-	return true
 }
 
 // Delete implements [accel.Store]. It linearizes inside the lock of the memory's

@@ -45,6 +45,7 @@ package marks
 
 import (
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -194,14 +195,15 @@ func (m *Marks) Release(at accel.Position) {
 
 // Admit runs store if e may be stored, in one step with the check: no
 // invalidation comes between. If store returns nil and queue is set, e's
-// position is held until Release. If old is not nil it must be valid still; that
-// it is what its key holds is for store to find out.
+// position is held until Release. If old is not nil, e must be fit to renew it
+// (the same key, and all of its marks) and old be valid still; that it is what its
+// key holds is for store to find out.
 //
 // Store must not call back into m, Gen excepted.
 func (m *Marks) Admit(e, old *accel.Entry, queue bool, store func() error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.mayUse(e.At, e.Marks) || old != nil && !m.valid(old.At.N, old.Marks) {
+	if !m.mayUse(e.At, e.Marks) || old != nil && !(renews(e, old) && m.valid(old.At.N, old.Marks)) {
 		return accel.ErrInvalidated
 	}
 	if err := store(); err != nil {
@@ -211,6 +213,14 @@ func (m *Marks) Admit(e, old *accel.Entry, queue bool, store func() error) error
 		m.queued[e.At.N]++
 	}
 	return nil
+}
+
+// renews reports whether e is fit to renew old at all: it is under the same key,
+// and whatever strikes old strikes it.
+func renews(e, old *accel.Entry) bool {
+	return e.Key == old.Key && !slices.ContainsFunc(old.Marks, func(h accel.Hash) bool {
+		return !slices.Contains(e.Marks, h)
+	})
 }
 
 // Promote runs store if an entry that a read of a lower tier returned is valid
