@@ -3,6 +3,8 @@ package boltstore
 import (
 	"os"
 	"time"
+
+	"github.com/accelhttp/accelerator/internal/format"
 )
 
 // WithReadBudget lets a look-up wait longer for the disk than a site should.
@@ -27,4 +29,4 @@ func WithFault(fn func(moment string) error) Option {
 func (s *Store) Budget() int64 { return s.file.Load().budget }
 
 // Inode is what a file is known by.
-func Inode(info os.FileInfo) uint64 { return inode(info) }
+func Inode(info os.FileInfo) uint64 { return format.Inode(info) }

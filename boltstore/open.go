@@ -284,10 +284,13 @@ func (s *Store) examine(path string) (format.Look, error) {
 		return format.Look{}, pathError(err)
 	}
 	defer osf.Close()
-	if err := tryLock(osf); err != nil {
+	// Closing the file lets the lock go.
+	switch err := format.TryLock(osf, true); {
+	case errors.Is(err, format.ErrLocked):
+		return format.Look{}, ErrLocked
+	case err != nil:
 		return format.Look{}, err
 	}
-	defer unlock(osf)
 	info, err := osf.Stat()
 	if err != nil {
 		return format.Look{}, err
@@ -402,7 +405,7 @@ func (s *Store) layOut(f *file) error {
 	n := s.marks.N()
 	return guard(func() error {
 		return f.db.Update(func(btx *bolt.Tx) error {
-			return format.Create(btx, inode(f.info), n, n)
+			return format.Create(btx, format.Inode(f.info), n, n)
 		})
 	})
 }
@@ -431,7 +434,7 @@ func (s *Store) adopt(f *file, look format.Look) error {
 		why = "its marks are not whole"
 	case look.OneMeta:
 		why = "its last transaction is damaged"
-	case meta.Inode != inode(f.info):
+	case meta.Inode != format.Inode(f.info):
 		why = "it is a copy or was restored"
 	}
 	if why != "" {
@@ -442,7 +445,7 @@ func (s *Store) adopt(f *file, look format.Look) error {
 		meta.Floor, rows = max(s.marks.N(), meta.Seq)+1, nil
 		err := f.update(func(tx *format.Tx) (bool, error) {
 			tx.SetFloor(meta.Floor)
-			tx.SetInode(inode(f.info))
+			tx.SetInode(format.Inode(f.info))
 			return true, tx.ResetMarks()
 		})
 		if err != nil {

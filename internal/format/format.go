@@ -53,6 +53,9 @@ var (
 	ErrDamaged = errors.New("damaged")
 	// ErrNotFound means that a key has no entry.
 	ErrNotFound = errors.New("not found")
+	// ErrLocked means that another process, or another opening in this one, holds
+	// the file.
+	ErrLocked = errors.New("in use by another process")
 )
 
 // Bucket names.

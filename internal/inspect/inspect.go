@@ -143,11 +143,11 @@ func open(path string, now time.Time, write bool) (*Database, error) {
 // is locked already, so that nobody can come between.
 func (d *Database) enter(write bool) error {
 	for start := time.Now(); ; time.Sleep(lockWait / 10) {
-		err := tryLock(d.os, write)
+		err := format.TryLock(d.os, write)
 		if err == nil {
 			break
 		}
-		if !errors.Is(err, ErrLocked) {
+		if !errors.Is(err, format.ErrLocked) {
 			return &Error{d.path, err, "lock: " + err.Error(), ""}
 		}
 		if time.Since(start) > lockWait {
@@ -214,7 +214,7 @@ func (d *Database) adopt(look format.Look) error {
 		d.beginsEmpty = "its marks are not whole, so that an invalidation may be missing"
 	case look.OneMeta:
 		d.beginsEmpty = "its last transaction is damaged"
-	case d.meta.Inode != inode(d.info):
+	case d.meta.Inode != format.Inode(d.info):
 		d.beginsEmpty = "it is a copy or was restored"
 	}
 	// No limit: what is here was written, and is only to be judged by.
