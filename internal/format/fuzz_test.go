@@ -164,7 +164,9 @@ func TestTimes(t *testing.T) {
 		{time.Unix(0, 1), 1},
 		{time.Unix(0, 2).In(zone), 2},
 		{time.Date(2262, 4, 11, 23, 47, 15, 0, time.UTC), 9223372035e9},
-		{time.Date(2262, 4, 11, 23, 47, 16, 0, time.UTC), 1<<63 - 1},
+		{time.Date(2262, 4, 11, 23, 47, 16, 0, time.UTC), 9223372036e9},
+		{time.Unix(0, 0x7fffffffff303030), 0x7fffffffff303030}, // found by FuzzDecodeMark: became the last time
+		{time.Date(2262, 4, 11, 23, 47, 17, 0, time.UTC), 1<<63 - 1},
 		{time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC), 1<<63 - 1},
 	} {
 		require.Equal(t, test.want, putTime(test.in), test.in)

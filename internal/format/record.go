@@ -64,11 +64,15 @@ func putTime(t time.Time) uint64 {
 		return 0
 	case t.Unix() < 0:
 		return 1
-	case t.Unix() >= math.MaxInt64/int64(time.Second):
+	case t.After(lastTime):
 		return math.MaxInt64
 	}
 	return max(1, uint64(t.UnixNano()))
 }
+
+// lastTime is the end of that range, to the nanosecond: what is read is written
+// back as it was.
+var lastTime = time.Unix(0, math.MaxInt64)
 
 func getTime(v uint64) time.Time {
 	if v == 0 || v > math.MaxInt64 {
