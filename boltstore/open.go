@@ -256,11 +256,19 @@ func (s *Store) open() (*file, error) {
 }
 
 func (s *Store) openOurs(path string) (*file, error) {
-	look, err := s.examine(path)
+	osf, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
+		return nil, pathError(err)
+	}
+	look, err := examine(osf)
+	if err != nil {
+		osf.Close() // lets the lock go
 		return nil, err
 	}
-	f, err := s.openBolt(path, os.O_RDWR)
+	// bbolt gets the file that is locked already. Letting the lock go for it
+	// would let another process in; and a child that was forked meanwhile holds
+	// it until it executes its program, so that it could not be had again.
+	f, err := s.openBolt(path, func() (*os.File, error) { return osf, nil })
 	if err != nil {
 		return nil, err
 	}
@@ -276,15 +284,9 @@ func (s *Store) openOurs(path string) (*file, error) {
 	return f, nil
 }
 
-// examine looks at the file under a lock of our own, before bbolt does: a look at
-// a file that is being written sees damage that is none.
-func (s *Store) examine(path string) (format.Look, error) {
-	osf, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return format.Look{}, pathError(err)
-	}
-	defer osf.Close()
-	// Closing the file lets the lock go.
+// examine locks the file and looks at it before bbolt does: a look at a file that
+// is being written sees damage that is none.
+func examine(osf *os.File) (format.Look, error) {
 	switch err := format.TryLock(osf, true); {
 	case errors.Is(err, format.ErrLocked):
 		return format.Look{}, ErrLocked
@@ -320,7 +322,8 @@ func pathError(err error) error {
 	return err
 }
 
-func (s *Store) openBolt(path string, flag int) (*file, error) {
+// openBolt opens a database in the file that open returns, and owns that.
+func (s *Store) openBolt(path string, open func() (*os.File, error)) (*file, error) {
 	f := &file{
 		s:      s,
 		path:   path,
@@ -334,10 +337,9 @@ func (s *Store) openBolt(path string, flag int) (*file, error) {
 		FreelistType: bolt.FreelistMapType,
 		NoStatistics: true,
 		MaxSize:      int(min(s.opt.maxSize, math.MaxInt)),
-		OpenFile: func(name string, _ int, mode os.FileMode) (*os.File, error) {
-			osf, err := os.OpenFile(name, flag, mode)
-			f.os = osf
-			return osf, err
+		OpenFile: func(string, int, os.FileMode) (osf *os.File, err error) {
+			f.os, err = open()
+			return f.os, err
 		},
 	}
 	if mapAhead {
@@ -372,7 +374,9 @@ func (s *Store) openBolt(path string, flag int) (*file, error) {
 // so at once one finds the path taken, which is as good.
 func (s *Store) create(path string) error {
 	temp := path + ".new-" + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatUint(newEpoch(), 36)
-	f, err := s.openBolt(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	f, err := s.openBolt(temp, func() (*os.File, error) {
+		return os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	})
 	if err != nil {
 		if !errors.Is(err, fs.ErrExist) {
 			os.Remove(temp)
