@@ -49,6 +49,10 @@ type Entry struct {
 	Header []Field // sorted by name; neither hop-by-hop fields nor those computed for each answer
 	Tags   []string
 
+	// ETag is the entity tag that the handler gave, as it gave it; empty if it
+	// gave none. A validation asks the handler whether it is still that one.
+	ETag string
+
 	// Marks are the hashes under which invalidations look for the entry: first
 	// that of its URL, then that of its target, then one for each of Tags.
 	Marks []Hash

@@ -126,6 +126,7 @@ func Full(at accel.Position) *accel.Entry {
 		Tags("user:1", "", "tag with spaces, \x00 and \xff"),
 		func(e *accel.Entry) {
 			e.Status = 404
+			e.ETag = `W/"v1"`
 			e.Header = []accel.Field{
 				{Name: "Cache-Control", Values: []string{"max-age=1", "public"}},
 				{Name: "X-Empty", Values: []string{""}},

@@ -75,6 +75,7 @@ func page(scheme, host, target, variant string, vary []string, tags ...string) *
 		Resource: string(resource), Variant: variant, Vary: vary,
 		Status: 200,
 		Tags:   tags,
+		ETag:   `"v"`,
 		Marks:  []accel.Hash{url.Hash, url.Target},
 		Bodies: []accel.Body{{Data: []byte("text")}},
 		Length: 4,

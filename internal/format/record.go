@@ -169,6 +169,7 @@ func encodeHead(e *accel.Entry) []byte {
 	b = appendString(b, e.Variant)
 	b = appendStrings(b, e.Vary)
 	b = appendStrings(b, e.Tags)
+	b = appendString(b, e.ETag)
 	b = binary.AppendUvarint(b, uint64(len(e.Header)))
 	for _, f := range e.Header {
 		b = appendString(b, f.Name)
@@ -305,6 +306,7 @@ func decodeHead(b []byte) (e *accel.Entry, lengths []uint64, err error) {
 	e.Variant = r.string()
 	e.Vary = r.strings()
 	e.Tags = r.strings()
+	e.ETag = r.string()
 	if n := r.count(); n > 0 {
 		e.Header = make([]accel.Field, n)
 		for i := range e.Header {

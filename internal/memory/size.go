@@ -17,7 +17,7 @@ const preparedSize = 256
 // a header field often is, is counted all the same.
 func Size(e *accel.Entry) int64 {
 	n := allocated(int(unsafe.Sizeof(Item{}))) + allocated(int(unsafe.Sizeof(*e)))
-	n += str(e.Resource) + str(e.Variant)
+	n += str(e.Resource) + str(e.Variant) + str(e.ETag)
 	n += strs(e.Vary) + strs(e.Tags)
 	n += slice(e.Marks) + slice(e.Header) + slice(e.Bodies)
 	for i := range e.Header {
