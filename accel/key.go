@@ -46,7 +46,11 @@ var questions = sync.Pool{New: func() any {
 // without Vary names. It returns nil for a request that must not meet the cache.
 // It allocates nothing.
 func (o *options) ask(r *http.Request) *question {
-	g := look(r)
+	return o.question(r, look(r))
+}
+
+// question is ask for a request that was looked at.
+func (o *options) question(r *http.Request, g glance) *question {
 	if g.odd {
 		return nil
 	}

@@ -3,6 +3,8 @@ package accel
 import (
 	"log/slog"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -15,11 +17,28 @@ const (
 	// max-age). It is the default.
 	OptIn Policy = iota
 
-	// RFC9111 stores whatever RFC 9111, section 3, lets a shared cache store.
-	// It is meant for handlers that speak HTTP caching already. It is not
-	// complete yet: stale responses are not validated with the handler, unsafe
-	// methods invalidate nothing, and targeted fields are not read.
+	// RFC9111 is a full shared cache as RFC 9111 describes it, for handlers that
+	// speak HTTP caching already, reverse proxies above all. It stores whatever
+	// section 3 lets a shared cache store, validates with the handler what is
+	// stale (section 4.3), and drops what a successful request with an unsafe
+	// method was made to: its URL, and those in Location and Content-Location if
+	// they are of the same origin (section 4.4).
 	RFC9111
+)
+
+// A Visibility says how much the Cache-Status field tells clients.
+type Visibility uint8
+
+const (
+	// ShowStatus tells whether it was a hit, for how long it will be one, or why
+	// it was none. It is the default.
+	ShowStatus Visibility = iota
+	// ShowKey tells the URL under which the cache knows the request as well. It
+	// is for debugging: the URL may hold secrets that a proxy in front removes.
+	ShowKey
+	// HideStatus leaves Cache-Status as the handler wrote it. What remains to
+	// tell a hit from a miss is time, and Age, which HTTP requires.
+	HideStatus
 )
 
 // An Option changes a Cache from its defaults; see [New].
@@ -34,6 +53,11 @@ type options struct {
 	wait        time.Duration
 	key         func(*http.Request) string
 	uncacheable []string // nil: the default; empty: none
+	targets     []string // nil: the default; empty: none
+	stripped    []string // nil: the default; empty: none
+	heuristic   time.Duration
+	demands     bool
+	visibility  Visibility
 	clock       func() time.Time
 }
 
@@ -94,6 +118,52 @@ func WithUncacheableHeaders(names ...string) Option {
 	return func(o *options) { o.uncacheable = names }
 }
 
+// WithTargets names the response fields that speak to this cache in place of
+// Cache-Control, the strongest first (a target list, RFC 9213, section 2.2). The
+// first of them that a response has, and that can be read, governs; its
+// Cache-Control and Expires are then for others. So a page may live an hour here
+// and a minute in browsers. Surrogate-Control is read by its own older syntax,
+// all others are dictionaries of structured fields. The default is
+// CDN-Cache-Control, then Surrogate-Control; without a name there is none.
+func WithTargets(names ...string) Option {
+	names = canonicalNames(names)
+	return func(o *options) { o.targets = names }
+}
+
+// WithStrippedHeaders names the response headers that are for this cache alone,
+// and are taken off every answer whose writer is the cache's. They are read
+// first. The default is Surrogate-Control, Surrogate-Key and Cache-Tag, because
+// tags tell what a page is made from; without a name nothing is taken off, which
+// is what a cache in front of this one wants. Cache-Groups and the targeted
+// fields are sent on unless they are named.
+func WithStrippedHeaders(names ...string) Option {
+	names = canonicalNames(names)
+	return func(o *options) { o.stripped = names }
+}
+
+// WithHeuristicFreshness lets a response without any lifetime be fresh for a
+// tenth of the time that it had not changed for when it was made, by its
+// Last-Modified, and for limit at most (RFC 9111, section 4.2.2). The default,
+// and zero or less, is not to guess. It is for the policy [RFC9111].
+func WithHeuristicFreshness(limit time.Duration) Option {
+	return func(o *options) { o.heuristic = limit }
+}
+
+// WithRequestDirectives lets clients have a say with Cache-Control in their
+// requests (RFC 9111, section 5.2.1): no-cache, max-age, min-fresh, max-stale and
+// only-if-cached, and Pragma: no-cache in place of the first. By default the
+// cache takes no notice, because every reload in a browser says no-cache, and a
+// client must not be able to keep the handlers busy. No-store is always heeded.
+func WithRequestDirectives() Option {
+	return func(o *options) { o.demands = true }
+}
+
+// WithCacheStatus says how much Cache-Status (RFC 9211) tells clients. The
+// default, and the zero Visibility, is [ShowStatus].
+func WithCacheStatus(v Visibility) Option {
+	return func(o *options) { o.visibility = v }
+}
+
 // WithClock replaces the clock that decides what is fresh. It is for tests;
 // waiting (see [WithWait]) goes by the real one. f is called by many goroutines
 // at once. The default, and nil, is time.Now.
@@ -141,6 +211,46 @@ func (o *options) forbidding() []string {
 		return onlySetCookie
 	}
 	return o.uncacheable
+}
+
+// The field of all CDNs, and what there was before it.
+var usualTargets = []string{"Cdn-Cache-Control", "Surrogate-Control"}
+
+func (o *options) targetList() []string {
+	if o.targets == nil {
+		return usualTargets
+	}
+	return o.targets
+}
+
+var usuallyStripped = []string{"Surrogate-Control", "Surrogate-Key", "Cache-Tag"}
+
+func (o *options) strippedHeaders() []string {
+	if o.stripped == nil {
+		return usuallyStripped
+	}
+	return o.stripped
+}
+
+// strip takes off a header what is for this cache alone, in any spelling, and the
+// trailers of that name.
+func (o *options) strip(h http.Header) {
+	names := o.strippedHeaders()
+	for name := range h {
+		if slices.Contains(names, http.CanonicalHeaderKey(strings.TrimPrefix(name, http.TrailerPrefix))) {
+			delete(h, name)
+		}
+	}
+}
+
+// canonicalNames returns names as keys of a header; never nil, because nil means
+// the default.
+func canonicalNames(names []string) []string {
+	c := make([]string, len(names))
+	for i, name := range names {
+		c[i] = http.CanonicalHeaderKey(name)
+	}
+	return c
 }
 
 func (o *options) now() time.Time {

@@ -17,6 +17,7 @@ type glance struct {
 	authorized  bool   // it has Authorization
 	keyed       uint32 // which of keyedHeaders it has
 	underscored bool   // it may have a keyed header spelt with underscores
+	demanding   bool   // it has Cache-Control or Pragma
 }
 
 // look looks at a request.
@@ -28,7 +29,16 @@ type glance struct {
 // whose page it is.
 func look(r *http.Request) (g glance) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead ||
-		r.ContentLength != 0 || len(r.TransferEncoding) != 0 || r.Host == "" || r.URL == nil {
+		r.ContentLength != 0 || len(r.TransferEncoding) != 0 {
+		g.odd = true
+		return g
+	}
+	return lookAtHeader(r)
+}
+
+// lookAtHeader looks at what a request of any method says in its header.
+func lookAtHeader(r *http.Request) (g glance) {
+	if r.Host == "" || r.URL == nil {
 		g.odd = true
 		return g
 	}
@@ -38,6 +48,8 @@ func look(r *http.Request) (g glance) {
 			g.ranged = true
 		case "Authorization":
 			g.authorized = true
+		case "Cache-Control", "Pragma":
+			g.demanding = true
 		case "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range":
 			g.conditional = true
 		case "Host":
