@@ -27,7 +27,7 @@ type lifespan struct {
 
 // lifespanOf returns the lifespan of a response: by the handler's word if it
 // gave it, else by HTTP's (RFC 9111, section 4.2).
-func lifespanOf(resp rfc9111.Response, w wishes) lifespan {
+func (o *options) lifespanOf(resp rfc9111.Response, w wishes) lifespan {
 	l := lifespan{date: resp.Received}
 	if w.asked {
 		// Date and Age of the header do not matter: the response is served with
@@ -43,18 +43,28 @@ func lifespanOf(resp rfc9111.Response, w wishes) lifespan {
 			}
 		}
 		l.initialAge = age - resp.Received.Sub(l.date)
-		lifetime := rfc9111.FreshnessLifetime(resp).Duration
-		cc := rfc9111.ParseCacheControl(resp.Header["Cache-Control"])
-		if names, present := cc.Fields("no-cache"); present && len(names) == 0 {
-			lifetime = 0 // not without validation (section 5.2.2.4)
+		lifetime := rfc9111.FreshnessLifetime(resp)
+		switch {
+		case rfc9111.NeedsValidation(resp):
+			lifetime.Duration = 0 // section 5.2.2.4
+		case lifetime.Source == rfc9111.None && o.policy != OptIn:
+			lifetime = rfc9111.HeuristicLifetime(resp, o.heuristic)
 		}
-		l.freshUntil = resp.Received.Add(lifetime - age)
+		l.freshUntil = resp.Received.Add(lifetime.Duration - age)
 		l.whileRevalidate, l.ifError = rfc9111.StaleWindows(resp)
 		l.mustRevalidate = rfc9111.MustRevalidate(resp)
 	}
 	l.keepUntil = l.freshUntil.Add(max(l.whileRevalidate, l.ifError))
+	if o.policy != OptIn && !rfc9111.ValidatorsOf(resp.Header).Empty() {
+		l.keepUntil = l.keepUntil.Add(keepForValidation)
+	}
 	return l
 }
+
+// keepForValidation is how long a response is kept beyond all other use because
+// its handler may confirm it. What is asked for once a day still saves the
+// handler its work; what is not, the bound on the store's size would evict anyway.
+const keepForValidation = 24 * time.Hour
 
 // build makes the entry of a response that is complete and may be stored.
 func (fl *fill) build(w wishes) *Entry {
@@ -63,15 +73,7 @@ func (fl *fill) build(w wishes) *Entry {
 	names, _ := rfc9111.VaryNames(c.fields)
 	q.vary(fl.r.Header, names)
 
-	host := lower(q.host)
-	marks := make([]Hash, 0, 2+len(w.tags))
-	url := URLMark(q.scheme, host, q.target)
-	marks = append(marks, url.Hash, url.Target)
-	for _, t := range w.tags {
-		marks = append(marks, TagMark(t).Hash)
-	}
-
-	authorized := rfc9111.Request{Method: http.MethodGet, Header: http.Header{"Authorization": {""}}}
+	url := URLMark(q.scheme, lower(q.host), q.target)
 	e := &Entry{
 		Key:      q.key,
 		At:       fl.flight.at,
@@ -80,21 +82,18 @@ func (fl *fill) build(w wishes) *Entry {
 		Vary:     names,
 
 		Status: c.status,
-		Tags:   slices.Clone(w.tags),
-		Marks:  marks,
-
-		Date:                 fl.life.date,
-		InitialAge:           fl.life.initialAge,
-		FreshUntil:           fl.life.freshUntil,
-		StaleWhileRevalidate: fl.life.whileRevalidate,
-		StaleIfError:         fl.life.ifError,
-		KeepUntil:            fl.life.keepUntil,
-
-		ByHandler:      fl.permission.ByHandler,
-		Public:         rfc9111.Storable(authorized, fl.response, fl.permission) == rfc9111.ReasonStorable,
-		MustRevalidate: fl.life.mustRevalidate,
+		ETag:   handlersETag(c.fields),
+		Marks:  []Hash{url.Hash, url.Target},
 	}
-	e.Header = storedHeader(c.fields, fl.before, c.body, e.ByHandler)
+	fl.giveLife(e)
+	fl.giveTags(e, w.tags)
+	h := c.fields.Clone()
+	if _, given := h["Content-Type"]; !given && len(c.body) != 0 && h.Get("Content-Encoding") == "" {
+		// What net/http would guess, from the bytes that it would guess from.
+		h["Content-Type"] = []string{http.DetectContentType(c.body)}
+	}
+	fl.removeOuter(h)
+	fl.giveHeader(e, h)
 	typ := contentType(e.Header)
 	if typ == "" {
 		typ = c.fields.Get("Content-Type") // from middleware around us
@@ -103,37 +102,66 @@ func (fl *fill) build(w wishes) *Entry {
 	return e
 }
 
-// storedHeader returns what is stored of a header: neither what ends at this hop
-// (RFC 9111, section 3.1), nor what is computed for each answer, nor what
-// middleware around us had put there before, and will put there for each
-// request.
-func storedHeader(h, before http.Header, body []byte, byHandler bool) []Field {
-	h = h.Clone()
-	if _, given := h["Content-Type"]; !given && len(body) != 0 && h.Get("Content-Encoding") == "" {
-		// What net/http would guess, from the bytes that it would guess from.
-		h["Content-Type"] = []string{http.DetectContentType(body)}
+// giveLife writes into e what was decided about its time, and for whom it is.
+func (fl *fill) giveLife(e *Entry) {
+	e.Date, e.InitialAge = fl.life.date, fl.life.initialAge
+	e.FreshUntil, e.KeepUntil = fl.life.freshUntil, fl.life.keepUntil
+	e.StaleWhileRevalidate, e.StaleIfError = fl.life.whileRevalidate, fl.life.ifError
+	e.MustRevalidate = fl.life.mustRevalidate
+
+	authorized := rfc9111.Request{Method: http.MethodGet, Header: http.Header{"Authorization": {""}}}
+	e.ByHandler = fl.permission.ByHandler
+	e.Public = rfc9111.Storable(authorized, fl.response, fl.permission) == rfc9111.ReasonStorable
+}
+
+// giveTags adds tags to e that it does not have yet.
+func (fl *fill) giveTags(e *Entry, tags []string) {
+	e.Tags = slices.Clip(e.Tags)
+	for _, t := range tags {
+		if !slices.Contains(e.Tags, t) {
+			e.Tags = append(e.Tags, t)
+			e.Marks = append(e.Marks, TagMark(t).Hash)
+		}
 	}
-	for name, values := range before {
+}
+
+// removeOuter removes from a header what middleware around us had put there
+// before, and will put there for each request. A field without values is one
+// that the handler took away.
+func (fl *fill) removeOuter(h http.Header) {
+	for name, values := range fl.before {
 		switch {
 		case len(h[name]) == 0:
-			h[name] = nil // the handler took it away
+			h[name] = nil
 		case slices.Equal(h[name], values):
 			delete(h, name)
 		}
 	}
+}
+
+// giveHeader writes h into e, without what ends at this hop (RFC 9111, section
+// 3.1) and what is computed for each answer. What is for this cache alone is kept
+// apart. It writes to h.
+func (fl *fill) giveHeader(e *Entry, h http.Header) {
 	rfc9111.RemoveHopByHop(h)
-	if !byHandler {
-		rfc9111.RemoveNoCacheFields(h)
+	if !e.ByHandler {
+		rfc9111.RemoveNoCacheFields(h, fl.response)
 	}
-	fields := make([]Field, 0, len(h))
+	o := &fl.cache.opts
 	for _, name := range slices.Sorted(maps.Keys(h)) {
-		// Without values, a field keeps net/http from adding it, which is
-		// computed, or takes away what middleware around us has set.
-		if (len(h[name]) != 0 || len(before[name]) != 0) && !computed(name) {
-			fields = append(fields, Field{Name: name, Values: slices.Clip(h[name])})
+		values := slices.Clip(h[name])
+		switch {
+		case computed(name):
+		case slices.Contains(o.strippedHeaders(), name):
+			if slices.Contains(o.targetList(), name) && len(values) != 0 {
+				e.Control = append(e.Control, Field{Name: name, Values: values})
+			}
+		case len(values) != 0 || len(fl.before[name]) != 0:
+			// Without values, a field keeps net/http from adding it, which is
+			// computed, or takes away what middleware around us has set.
+			e.Header = append(e.Header, Field{Name: name, Values: values})
 		}
 	}
-	return fields
 }
 
 // computed reports whether a field is computed for each answer.
@@ -174,6 +202,14 @@ func hasTrailers(h http.Header) bool {
 
 func severalCodings(contentEncoding string) bool { return strings.Contains(contentEncoding, ",") }
 
+// handlersETag returns the entity tag that the handler gave, if it is one.
+func handlersETag(h http.Header) string {
+	if tags := h["Etag"]; len(tags) == 1 && validETag(tags[0]) {
+		return tags[0]
+	}
+	return ""
+}
+
 // representations returns the body in the codings that are stored, the best one
 // first, and the length of its identity.
 //
@@ -182,10 +218,8 @@ func severalCodings(contentEncoding string) bool { return strings.Contains(conte
 // coding is made of it, because its decoded form would be ours and not the
 // handler's.
 func representations(h http.Header, status int, contentType string, body []byte, limit int64) ([]Body, int64) {
-	etag := ""
-	if tags := h["Etag"]; len(tags) == 1 && validETag(tags[0]) {
-		etag = tags[0]
-	} else if status >= 200 && status < 300 && bodyAllowed(status) {
+	etag := handlersETag(h)
+	if etag == "" && status >= 200 && status < 300 && bodyAllowed(status) {
 		etag = contentETag(contentType, body)
 	}
 	length := int64(len(body))

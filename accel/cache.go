@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+
+	"github.com/accelhttp/accelerator/internal/rfc9111"
 )
 
 // A Cache is an [http.Handler] that answers what it has stored and asks the
@@ -99,7 +101,9 @@ func (c *Cache) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 	}
 	q := c.opts.ask(r)
 	if q == nil {
-		c.pass(w, r, next, outer)
+		if c.opts.policy == OptIn || rfc9111.IsSafe(r.Method) || !c.serveUnsafe(w, r, next, outer) {
+			c.pass(w, r, next, outer)
+		}
 		return
 	}
 	defer q.release()
@@ -108,7 +112,7 @@ func (c *Cache) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 	// A hit?
 	now := c.opts.now()
 	found := c.lookup(r, q, now)
-	if a := found.answer(r, q, now); a.form != nil {
+	if a := found.answer(r, q, now, c.opts.visibility); a.form != nil {
 		c.hit(w, r, q, next, outer, found, &a)
 		count.hits.Add(1)
 		return
@@ -118,7 +122,12 @@ func (c *Cache) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 	// likes: nothing that it may answer would be stored.
 	m := miss{cache: c, w: w, r: r, q: q, next: next, outer: outer}
 	m.classify(found, now)
-	if q.ranged && !m.known {
+	if c.opts.demands && q.demanding && rfc9111.DemandOf(r.Header).OnlyIfCached {
+		count.misses.Add(1)
+		m.notCached()
+		return
+	}
+	if q.ranged && !m.worthAsking {
 		count.passes.Add(1)
 		c.passOn(w, r, next, outer)
 		return

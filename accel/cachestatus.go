@@ -1,6 +1,7 @@
 package accel
 
 import (
+	"net/http"
 	"slices"
 	"strconv"
 )
@@ -14,23 +15,25 @@ const (
 	fwdVaryMiss = "vary-miss"
 	fwdRequest  = "request"
 	fwdStale    = "stale"
+	fwdMethod   = "method"
 )
 
 // A forward describes how a request that went to the handler was answered: a
 // member of Cache-Status (RFC 9211).
 type forward struct {
-	why       string // one of the constants above
+	why       string // one of the constants above; empty if it went nowhere
 	status    int    // the handler's status, where it is not that of the answer
 	stored    bool
 	collapsed bool   // another request's handler made the response
 	detail    string // why it was not stored; a token
 }
 
-// field returns the lines of Cache-Status: what the handler wrote there, caches
-// between it and us, and ours behind it.
-func (f forward) field(existing []string) []string {
-	b := append(make([]byte, 0, 64), cacheName+"; fwd="...)
-	b = append(b, f.why...)
+func (f forward) member() []byte {
+	b := append(make([]byte, 0, 64), cacheName...)
+	if f.why != "" {
+		b = append(b, "; fwd="...)
+		b = append(b, f.why...)
+	}
 	if f.status != 0 {
 		b = append(b, "; fwd-status="...)
 		b = strconv.AppendInt(b, int64(f.status), 10)
@@ -45,7 +48,7 @@ func (f forward) field(existing []string) []string {
 		b = append(b, "; detail="...)
 		b = append(b, f.detail...)
 	}
-	return append(slices.Clip(existing), string(b))
+	return b
 }
 
 // hitStatus returns the lines of Cache-Status for a hit. ttl is negative for an
@@ -54,4 +57,56 @@ func hitStatus(existing []string, ttl int64) []string {
 	b := append(make([]byte, 0, 64), cacheName+"; hit; ttl="...)
 	b = strconv.AppendInt(b, ttl, 10)
 	return append(slices.Clip(existing), string(b))
+}
+
+// put writes Cache-Status into h: what the handler wrote there, caches between
+// it and us, and ours behind it.
+func (v Visibility) put(h http.Header, existing []string, f forward, url string) {
+	switch v {
+	case HideStatus:
+		if existing != nil {
+			h["Cache-Status"] = existing
+		}
+		return
+	case ShowKey:
+		h["Cache-Status"] = append(slices.Clip(existing), string(appendKeyParameter(f.member(), url)))
+		return
+	}
+	h["Cache-Status"] = append(slices.Clip(existing), string(f.member()))
+}
+
+// putHit is put for a hit, whose line is prepared.
+func (v Visibility) putHit(h http.Header, existing, prepared []string, url string) {
+	switch v {
+	case HideStatus:
+		if existing != nil {
+			h["Cache-Status"] = existing
+		}
+		return
+	case ShowKey:
+		last := len(prepared) - 1
+		b := appendKeyParameter([]byte(prepared[last]), url)
+		h["Cache-Status"] = append(slices.Clip(prepared[:last]), string(b))
+		return
+	}
+	h["Cache-Status"] = prepared
+}
+
+// appendKeyParameter appends the key parameter (RFC 9211, section 2.7), a string
+// of RFC 9651, section 3.3.3. What such a string cannot hold is escaped as in a
+// URL.
+func appendKeyParameter(b []byte, url string) []byte {
+	const hex = "0123456789ABCDEF"
+	b = append(b, `; key="`...)
+	for i := range len(url) {
+		switch c := url[i]; {
+		case c == '"', c == '\\':
+			b = append(b, '\\', c)
+		case c < 0x20, c >= 0x7f:
+			b = append(b, '%', hex[c>>4], hex[c&15])
+		default:
+			b = append(b, c)
+		}
+	}
+	return append(b, '"')
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // A capture is the ResponseWriter of a handler whose response may be stored. It
@@ -45,6 +46,7 @@ type capture struct {
 	fields http.Header // the same with canonical names
 	length int64       // declared, or -1
 	body   []byte
+	timer  *time.Timer // ends the holding of what was flushed; nil before
 }
 
 type captureState uint8
@@ -170,8 +172,8 @@ func (c *capture) passes() bool {
 	return c.state == passing && !c.done
 }
 
-// FlushError sends what there is. A response that is sent in parts is one that
-// somebody waits for in parts, so it is not kept.
+// FlushError sends what there is. By OptIn, a response that is sent in parts is
+// one that somebody waits for in parts, so it is not kept.
 func (c *capture) FlushError() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -181,13 +183,39 @@ func (c *capture) FlushError() error {
 	if c.state == open {
 		c.begin(http.StatusOK)
 	}
-	switch c.state {
-	case dropping:
+	streams := c.fill.cache.opts.policy != OptIn
+	switch {
+	case c.state == dropping:
 		return nil
-	case holding, tapping:
+	case c.state == holding && streams:
+		if c.timer == nil {
+			c.timer = time.AfterFunc(flushGrace, c.flushHeld)
+		}
+		return nil
+	case c.state == holding, c.state == tapping && !streams:
 		c.pass(reasonFlushed)
 	}
 	return http.NewResponseController(c.under).Flush()
+}
+
+// flushGrace is how long a response is held that its handler wants to be sent at
+// once. A reverse proxy flushes after every piece of a response whose length it
+// does not know, most of which are complete in a moment; those who wait for the
+// same response get it only if it is held until then.
+const flushGrace = 20 * time.Millisecond
+
+// flushHeld sends what has been held after all.
+func (c *capture) flushHeld() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.done || c.state != holding {
+		return
+	}
+	// Where a writer beneath panics, it will do so for the handler as well, which
+	// is where somebody may recover.
+	defer func() { _ = recover() }()
+	c.tap()
+	_ = http.NewResponseController(c.under).Flush()
 }
 
 // EnableFullDuplex: a handler that reads its request while it writes is no page.
@@ -242,7 +270,7 @@ func (c *capture) begin(status int) {
 	c.length = contentLength(c.header)
 	c.state = holding
 	switch reason := c.fill.judge(status, c.fields, c.length); {
-	case reason == reasonFailed:
+	case reason == reasonFailed, reason == reasonConfirmed:
 		c.state = dropping
 	case reason != storable:
 		c.pass(reason)
@@ -291,7 +319,8 @@ func (c *capture) pass(reason string) {
 func (c *capture) sendHeld(detail string) {
 	h := c.under.Header()
 	c.restore(h)
-	h["Cache-Status"] = forward{why: c.fill.why, detail: detail}.field(h["Cache-Status"])
+	c.fill.putStatus(h, forward{why: c.fill.why, detail: detail})
+	c.fill.cache.opts.strip(h)
 	c.under.WriteHeader(c.status)
 	if len(c.body) != 0 {
 		_, _ = c.under.Write(c.body) // the error comes again with the next write
@@ -324,5 +353,8 @@ func (c *capture) finish() captureState {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.done = true
+	if c.timer != nil {
+		c.timer.Stop()
+	}
 	return c.state
 }

@@ -53,6 +53,11 @@ type Entry struct {
 	// gave none. A validation asks the handler whether it is still that one.
 	ETag string
 
+	// Control has the fields of the response that are read in place of
+	// Cache-Control and not sent on. What a renewed response may do depends on
+	// them.
+	Control []Field
+
 	// Marks are the hashes under which invalidations look for the entry: first
 	// that of its URL, then that of its target, then one for each of Tags.
 	Marks []Hash
@@ -168,7 +173,7 @@ func hash(kind MarkKind, fields ...string) Hash {
 // appendField appends f with its length in front. Without the length, the path
 // "/a" with the query "b=1" and the path "/ab" with "=1" would be one key, as
 // they were in this library's predecessor.
-func appendField(b []byte, f string) []byte {
+func appendField[T string | []byte](b []byte, f T) []byte {
 	b = binary.AppendUvarint(b, uint64(len(f)))
 	return append(b, f...)
 }

@@ -20,24 +20,45 @@ type fill struct {
 	capture  capture
 	before   http.Header // what middleware around us had put into the header
 
+	asks rfc9111.Validators // what the handler is asked to confirm; empty if nothing
+
 	received   time.Time // when the header was written
 	life       lifespan
 	response   rfc9111.Response
 	permission rfc9111.Permission
 	refused    bool
+	changed    bool // what an unsafe method does to what is stored was done
+	confirmed  bool // a 304 answered asks
+	vain       bool // but what it confirmed is of no use: ask for the whole
 }
 
 // lead runs the handler for the request, on its goroutine, and sees to it that
 // those who follow learn what came of it, however it ends.
 func (m *miss) lead(f *flight) {
+	defer f.end(&m.cache.flights)
+	if f.ctx.Done() != m.r.Context().Done() {
+		// A flight's handler outlives its client if others wait.
+		defer context.AfterFunc(m.r.Context(), func() { f.unwait(context.Cause(m.r.Context())) })()
+	}
+	var before http.Header
+	if h := m.w.Header(); len(h) != 0 {
+		before = h.Clone()
+	}
+	if fl := m.run(f, before, m.validators()); fl.vain {
+		fl.reset()
+		m.run(f, before, rfc9111.Validators{})
+	}
+}
+
+// run runs the handler once.
+func (m *miss) run(f *flight, before http.Header, asks rfc9111.Validators) (fl *fill) {
 	c := m.cache
-	fl := &fill{
+	fl = &fill{
 		miss:     m,
 		flight:   f,
 		exchange: &exchange{cache: c, outer: m.outer},
-	}
-	if h := m.w.Header(); len(h) != 0 {
-		fl.before = h.Clone()
+		before:   before,
+		asks:     asks,
 	}
 	buf := bodies.Get().(*[]byte)
 	limit, hold := c.opts.bodyLimit(), c.opts.held()
@@ -46,13 +67,8 @@ func (m *miss) lead(f *flight) {
 	}
 	fl.capture = capture{under: m.w, fill: fl, body: *buf, limit: limit, hold: min(hold, limit)}
 
-	defer f.end(&c.flights)
-	if f.ctx.Done() != m.r.Context().Done() {
-		// A flight's handler outlives its client if others wait.
-		defer context.AfterFunc(m.r.Context(), func() { f.unwait(context.Cause(m.r.Context())) })()
-	}
 	r := m.r.WithContext(fl.exchange.in(f.ctx))
-	r.Header = forHandler(m.r, m.known)
+	r.Header = fl.requestHeader()
 
 	returned := false
 	defer func() {
@@ -75,6 +91,7 @@ func (m *miss) lead(f *flight) {
 	m.next.ServeHTTP(fl.capture.writer(), r)
 	returned = true
 	fl.finish()
+	return fl
 }
 
 // canStandIn reports whether the stale entry may still be sent in place of what
@@ -110,7 +127,7 @@ func (fl *fill) crash() {
 func (fl *fill) panicked(v any) {
 	if v != http.ErrAbortHandler {
 		fl.cache.opts.log().Error("accel: handler panicked; a stale response is served",
-			"url", fl.url(), "panic", v, "stack", string(debug.Stack()))
+			"url", fl.q.url(), "panic", v, "stack", string(debug.Stack()))
 	}
 	fl.exchange.finish()
 	fl.response = rfc9111.Response{} // whatever it had begun
@@ -127,11 +144,33 @@ func (fl *fill) finish() {
 		// next, because middleware around us may want to write another.
 		fl.refuse(reasonEmpty)
 		h := fl.w.Header()
-		h["Cache-Status"] = forward{why: fl.why, detail: fl.reasonOr(reasonEmpty)}.field(h["Cache-Status"])
+		fl.putStatus(h, forward{why: fl.why, detail: fl.reasonOr(reasonEmpty)})
+		fl.change(http.StatusOK, h)
+		fl.cache.opts.strip(h)
+		return
 	case dropping:
-		fl.standIn(fl.capture.status)
+		if fl.confirmed {
+			fl.renew(wishes)
+		} else {
+			fl.standIn(fl.capture.status)
+		}
+		return
 	case holding, tapping:
 		fl.store(wishes)
+	}
+	fl.stripTrailers()
+}
+
+// putStatus writes Cache-Status behind what the handler wrote there.
+func (fl *fill) putStatus(h http.Header, f forward) {
+	fl.cache.opts.visibility.put(h, h["Cache-Status"], f, fl.q.url())
+}
+
+// stripTrailers takes off what a handler put into the header after it was
+// written. net/http sends it as a trailer if it was announced.
+func (fl *fill) stripTrailers() {
+	if fl.capture.state == passing || fl.capture.state == tapping {
+		fl.cache.opts.strip(fl.w.Header())
 	}
 }
 
@@ -177,8 +216,7 @@ func (fl *fill) store(wishes wishes) {
 		fl.note(reason)
 	}
 	if held {
-		fl.flight.entry = e
-		fl.release(shared)
+		fl.share(e)
 	}
 	c.drop()
 	if !held {
@@ -188,6 +226,7 @@ func (fl *fill) store(wishes wishes) {
 	// The first client gets what all later ones get.
 	h := fl.w.Header()
 	c.restore(h)
+	fl.cache.opts.strip(h)
 	for name := range h {
 		switch key := http.CanonicalHeaderKey(name); {
 		case key != name, computed(key), key == "Vary":
@@ -198,7 +237,7 @@ func (fl *fill) store(wishes wishes) {
 		h["Vary"] = v
 	}
 	a := &answer{
-		entry: e, staleFrom: e.FreshUntil, now: fl.received,
+		entry: e, staleFrom: e.FreshUntil, now: fl.received, visibility: fl.cache.opts.visibility,
 		forward: &forward{why: fl.why, stored: reason == storable, detail: reason},
 	}
 	if !a.choose(fl.r, &fl.q.glance) {
@@ -210,21 +249,43 @@ func (fl *fill) store(wishes wishes) {
 	a.write(fl.w, fl.r, &fl.q.glance)
 }
 
+// share gives the entry to those who wait for it. What has to be validated before
+// each use is the leader's alone: it was validated before they came (RFC 9111,
+// section 4: a response may answer several requests if it may be reused for them).
+func (fl *fill) share(e *Entry) {
+	if e.fitness(e.FreshUntil, fl.received) < stale {
+		fl.release(private)
+		return
+	}
+	fl.flight.entry = e
+	fl.release(shared)
+}
+
 // judge decides, when the header is written, whether the response may be stored
 // as far as one can tell by then.
 func (fl *fill) judge(status int, h http.Header, length int64) (reason string) {
-	wishes := fl.exchange.freeze()
 	o := &fl.cache.opts
+	fl.tagByHeader(h)
+	wishes := fl.exchange.freeze()
 	fl.received = o.now()
-	fl.response = rfc9111.Response{Status: status, Header: h, Received: fl.received}
+	fl.response = rfc9111.Response{Status: status, Header: h, Received: fl.received, Targets: o.targetList()}
 	fl.permission = rfc9111.Permission{
-		ByHandler: wishes.asked, OptIn: o.policy == OptIn, Uncacheable: o.forbidding(),
+		ByHandler: wishes.asked, OptIn: o.policy == OptIn, Heuristic: o.heuristic, Uncacheable: o.forbidding(),
 	}
 	if failure(status) && fl.standsIn(fl.received) {
 		return reasonFailed
 	}
-	if fl.never != storable {
+	if fl.why == fwdMethod {
+		fl.change(status, h)
 		return fl.never
+	}
+	if fl.never != storable {
+		fl.freshen(status, h)
+		return fl.never
+	}
+	if status == http.StatusNotModified && !fl.asks.Empty() {
+		fl.confirmed = true
+		return reasonConfirmed
 	}
 	req := rfc9111.Request{Method: fl.r.Method, Header: fl.r.Header}
 	if r := rfc9111.Storable(req, fl.response, fl.permission); r != rfc9111.ReasonStorable {
@@ -245,7 +306,7 @@ func (fl *fill) judge(status int, h http.Header, length int64) (reason string) {
 	if reason := wishes.forbid(); reason != storable {
 		return reason
 	}
-	fl.life = lifespanOf(fl.response, wishes)
+	fl.life = o.lifespanOf(fl.response, wishes)
 	switch {
 	case !fl.life.keepUntil.After(fl.received):
 		return rfc9111.ReasonAlreadyStale.String()
@@ -298,12 +359,18 @@ func (fl *fill) completed(wishes wishes) (reason string) {
 // put gives the entry to the store.
 func (fl *fill) put(e *Entry) (reason string) {
 	err := fl.cache.store.Put(e, nil)
+	if err != nil {
+		return fl.putFailed(err)
+	}
+	fl.cache.counters.stored.Add(1)
+	fl.cache.uncacheable.forget(fl.flight.key)
+	fl.remember(worthAsking)
+	return storable
+}
+
+// putFailed returns why the store did not take an entry.
+func (fl *fill) putFailed(err error) (reason string) {
 	switch {
-	case err == nil:
-		fl.cache.counters.stored.Add(1)
-		fl.cache.uncacheable.forget(fl.flight.key)
-		fl.remember(worthAsking)
-		return storable
 	case errors.Is(err, ErrInvalidated):
 		return reasonInvalidated
 	case errors.Is(err, ErrTooLarge):
@@ -337,6 +404,9 @@ func (fl *fill) refuse(reason string) {
 		return
 	}
 	fl.refused = true
+	if fl.why == fwdMethod {
+		return // nobody asked for it to be stored, and nobody waits
+	}
 	fl.note(reason)
 	switch reason {
 	case reasonFailed:
@@ -359,9 +429,7 @@ func (fl *fill) refuse(reason string) {
 	if old := fl.found.entry; old != nil && status < 500 && status != http.StatusNotModified {
 		// What the handler answers now is not for storing, so what it answered
 		// then is not its answer any more.
-		if err := fl.cache.store.Delete(old); err != nil {
-			fl.cache.storeFailed("delete", err)
-		}
+		fl.drop(old)
 	}
 }
 
@@ -370,7 +438,7 @@ func (fl *fill) note(reason string) {
 	fl.cache.counters.notStoredFor(reason)
 	log := fl.cache.opts.log()
 	if ctx := fl.r.Context(); log.Enabled(ctx, slog.LevelDebug) {
-		log.DebugContext(ctx, "accel: not stored", "reason", reason, "url", fl.url())
+		log.DebugContext(ctx, "accel: not stored", "reason", reason, "url", fl.q.url())
 	}
 }
 
@@ -380,8 +448,6 @@ func (fl *fill) reasonOr(reason string) string {
 	}
 	return reason
 }
-
-func (fl *fill) url() string { return fl.q.scheme + "://" + fl.q.host + fl.q.target }
 
 // release lets the followers go. Only the first call counts.
 func (fl *fill) release(o outcome) {

@@ -94,7 +94,8 @@ func (q *question) vary(h http.Header, names []string) {
 	q.selected = len(names) != 0
 	b := q.variant[:0]
 	for _, name := range names {
-		value, present := rfc9111.SelectingValue(h, name)
+		value, present := rfc9111.AppendSelectingValue(q.scratch[:0], h, name)
+		q.scratch = value[:0]
 		b = append(b, 'v')
 		b = appendField(b, name)
 		if present {
@@ -229,6 +230,9 @@ func uvarintLen(n uint64) int {
 	}
 	return l
 }
+
+// url is the URL that was asked for, for people to read.
+func (q *question) url() string { return q.scheme + "://" + q.host + q.target }
 
 // URL returns the URL that the entry was stored for, for people to read:
 // scheme, host and target as they were sent. It is empty if Resource is not the

@@ -5,13 +5,15 @@ import (
 	"errors"
 	"net/http"
 	"time"
+
+	"github.com/accelhttp/accelerator/internal/rfc9111"
 )
 
 // A fitness says what an entry is good for at a moment.
 type fitness uint8
 
 const (
-	spent    fitness = iota // for nothing; validation, which is to come, comes here
+	spent    fitness = iota // for nothing as it is; the handler may confirm it
 	fallback                // to stand in for a handler that fails
 	stale                   // to be served while it is refreshed
 	fresh                   // to be served
@@ -23,6 +25,7 @@ type finding struct {
 	staleFrom time.Time
 	fitness   fitness // of entry
 	varied    bool    // the resource has entries, selected by Vary
+	refused   bool    // the request asks for better than entry; see WithRequestDirectives
 }
 
 // lookup asks the store a question. q's variant is afterwards the one selected
@@ -57,13 +60,32 @@ func (c *Cache) lookup(r *http.Request, q *question, now time.Time) finding {
 		f.staleFrom = found.StaleSince
 	}
 	f.fitness = e.fitness(f.staleFrom, now)
+	if q.demanding && c.opts.demands {
+		f.heed(rfc9111.DemandOf(r.Header), now)
+	}
 	return f
+}
+
+// heed applies what a request says in Cache-Control (RFC 9111, section 5.2.1).
+func (f *finding) heed(d rfc9111.Demand, now time.Time) {
+	age, left := f.entry.age(now), f.staleFrom.Sub(now)
+	switch {
+	case d.Allows(age, left, !f.entry.MustRevalidate):
+		f.fitness = max(f.fitness, stale) // max-stale
+	case f.fitness >= stale && !d.Allows(age, max(left, 1), true):
+		f.fitness, f.refused = spent, true
+	}
+}
+
+// age returns how old the response is (RFC 9111, section 4.2.3).
+func (e *Entry) age(now time.Time) time.Duration {
+	return clamp(e.InitialAge + now.Sub(e.Date)) // Date may lie ahead
 }
 
 // answer returns the answer that what was found gives to r; it has no form if
 // there is none. An entry past its time gives one, too, if its window allows it.
-func (f *finding) answer(r *http.Request, q *question, now time.Time) answer {
-	a := answer{entry: f.entry, staleFrom: f.staleFrom, now: now}
+func (f *finding) answer(r *http.Request, q *question, now time.Time, visibility Visibility) answer {
+	a := answer{entry: f.entry, staleFrom: f.staleFrom, now: now, visibility: visibility}
 	if f.fitness < stale || q.authorized && !f.entry.Public || !a.choose(r, &q.glance) {
 		a.form = nil
 	}

@@ -3,6 +3,8 @@ package accel
 import (
 	"net/http"
 	"time"
+
+	"github.com/accelhttp/accelerator/internal/rfc9111"
 )
 
 // A miss is a request that the store could not answer.
@@ -16,8 +18,10 @@ type miss struct {
 
 	found finding
 	why   string // of Cache-Status
-	known bool   // the key is known to be cacheable: the handler is asked for the whole
+	known bool   // the handler is asked for the whole, whatever part of it the client wants
 	never string // why the response is not to be stored, whatever it is
+
+	worthAsking bool // the key is known to be cacheable
 }
 
 // served says how a miss ended.
@@ -44,7 +48,10 @@ func (m *miss) classify(found finding, now time.Time) {
 	m.found, m.never = found, storable
 	e, q := found.entry, m.q
 	note, judged := m.cache.cacheable.recall(q.flightKey(), now)
-	m.known = judged && note == worthAsking || m.cache.opts.policy != OptIn
+	m.worthAsking = judged && note == worthAsking
+	// A handler that speaks HTTP caching is asked for the whole until that proved
+	// to be nothing to store.
+	m.known = m.worthAsking || !judged && m.cache.opts.policy != OptIn
 	switch {
 	case e == nil && !found.varied:
 		m.why = fwdURIMiss
@@ -59,12 +66,39 @@ func (m *miss) classify(found finding, now time.Time) {
 		// handler answers to it would take the place of what the others read.
 		m.why, m.never, m.known = fwdRequest, reasonNotAcceptable, false
 	default:
-		m.why, m.known = fwdStale, true
+		m.why, m.known, m.worthAsking = fwdStale, true, true
+		if found.refused {
+			m.why = fwdRequest
+		}
 	}
 	if m.r.Method == http.MethodHead {
 		// It has no body to store, and its conditions are the handler's matter.
 		m.never, m.known = reasonMethod, false
 	}
+}
+
+// validators returns what the handler is asked to confirm of the entry that was
+// found (RFC 9111, section 4.3.1). It is empty if there is none to be confirmed.
+func (m *miss) validators() (v rfc9111.Validators) {
+	e := m.found.entry
+	if e == nil || m.cache.opts.policy == OptIn || m.never != storable {
+		return v
+	}
+	v.ETag = e.ETag
+	for _, f := range e.Header {
+		if f.Name == "Last-Modified" && len(f.Values) != 0 {
+			v.LastModified = f.Values[0]
+		}
+	}
+	return v
+}
+
+// notCached answers a request with only-if-cached that cannot be answered from
+// the store (RFC 9111, section 5.2.1.7).
+func (m *miss) notCached() {
+	h := m.w.Header()
+	m.cache.opts.visibility.put(h, h["Cache-Status"], forward{detail: reasonOnlyIfCached}, m.q.url())
+	http.Error(m.w, http.StatusText(http.StatusGatewayTimeout), http.StatusGatewayTimeout)
 }
 
 // serve answers the request by another's response, or by running the handler.
@@ -87,7 +121,7 @@ func (m *miss) serve(now time.Time) served {
 		// the last look-up is seen.
 		at := c.store.Begin()
 		found := c.lookup(m.r, q, now)
-		if a := found.answer(m.r, q, now); a.form != nil {
+		if a := found.answer(m.r, q, now, c.opts.visibility); a.form != nil {
 			c.store.End(at) // before anything is written: a slow client must hold no position
 			c.hit(m.w, m.r, q, m.next, m.outer, found, &a)
 			return servedHit
@@ -95,7 +129,7 @@ func (m *miss) serve(now time.Time) served {
 		m.classify(found, now)
 		key := q.flightKey()
 		_, uncacheable := c.uncacheable.recall(key, now)
-		if m.never != storable || alone || uncacheable || joins == maxJoins {
+		if m.never != storable || alone || found.refused || uncacheable || joins == maxJoins {
 			f := newSolo(m.r.Context(), key)
 			f.hold(c.store, at)
 			m.lead(f)
@@ -156,6 +190,7 @@ func (m *miss) answer(a *answer) bool {
 	if m.outer != nil {
 		m.outer.adopt(a.entry, a.staleFrom, a.now)
 	}
+	a.visibility = m.cache.opts.visibility
 	a.write(m.w, m.r, &m.q.glance)
 	return true
 }
@@ -164,7 +199,7 @@ func (m *miss) answer(a *answer) bool {
 // that fails (RFC 5861, section 4).
 func (m *miss) standsIn(now time.Time) bool {
 	e := m.found.entry
-	return e != nil && !e.MustRevalidate && m.never == storable && now.Before(m.found.staleFrom.Add(e.StaleIfError))
+	return e != nil && !e.MustRevalidate && !m.found.refused && m.never == storable && now.Before(m.found.staleFrom.Add(e.StaleIfError))
 }
 
 // answerStale answers with the entry that was found in place of a handler that
@@ -181,6 +216,6 @@ func (m *miss) answerStale(status int, collapsed bool, now time.Time) bool {
 // a crowd that comes and goes would make a lot of it.
 func (m *miss) abandon() {
 	h := m.w.Header()
-	h["Cache-Status"] = forward{why: m.why, detail: reasonCancelled}.field(h["Cache-Status"])
+	m.cache.opts.visibility.put(h, h["Cache-Status"], forward{why: m.why, detail: reasonCancelled}, m.q.url())
 	http.Error(m.w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
 }

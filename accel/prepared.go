@@ -144,8 +144,7 @@ func (p *prepared) at(e *Entry, staleFrom, now time.Time) *preparedSecond {
 	}
 	s := &preparedSecond{unix: unix, ttl: ttl, status: hitStatus(p.status, ttl)}
 	if !e.ByHandler {
-		age := clamp(e.InitialAge + now.Sub(e.Date)) // Date may lie ahead
-		s.age = []string{strconv.FormatInt(int64(age/time.Second), 10)}
+		s.age = []string{strconv.FormatInt(int64(e.age(now)/time.Second), 10)}
 	}
 	p.second.Store(s)
 	return s

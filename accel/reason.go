@@ -22,6 +22,7 @@ const (
 	reasonLength     = "bad-length"  // more or less than its Content-Length
 	reasonCancelled  = "cancelled"   // everybody who waited for it left
 	reasonFailed     = "failed"      // a stale entry was served in its place
+	reasonConfirmed  = "confirmed"   // a 304: the stored entry is still what it would send
 
 	// What the response is.
 	reasonTooLarge    = "too-large"         // above WithMaxBody, or what the store takes
@@ -33,6 +34,9 @@ const (
 	// What the client takes: none of the codings that are stored, nor of those
 	// that can be made from them.
 	reasonNotAcceptable = "not-acceptable"
+
+	// What the client wants: nothing but what is stored, and nothing is.
+	reasonOnlyIfCached = "only-if-cached"
 
 	// What the store said.
 	reasonInvalidated = "invalidated" // an invalidation came while it was made

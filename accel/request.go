@@ -101,22 +101,33 @@ func containsFold(s, sub string) bool {
 	return false
 }
 
-// forHandler returns the header that a handler is given on a miss: its own, so
-// that whatever it does to it, the client's is still there when the response's
-// Vary is looked up.
+// requestHeader returns the header that the handler is given: its own, so that
+// whatever it does to it, the client's is still there when the response's Vary is
+// looked up.
 //
 // Of a request whose key is known to be cacheable the conditions are taken off,
 // and Range: the handler is to make the whole response, out of which the client
-// is then answered. Otherwise it sees what the client sent: a handler that never
-// asked for storage, a file server say, answers 304 and 206 itself.
-func forHandler(r *http.Request, known bool) http.Header {
-	h := r.Header.Clone()
-	if known {
-		for _, name := range []string{
-			"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range", "Range",
-		} {
-			delete(h, name)
-		}
+// is then answered, or to confirm the one that is stored. Otherwise it sees what
+// the client sent: a handler that never asked for storage, a file server say,
+// answers 304 and 206 itself.
+func (fl *fill) requestHeader() http.Header {
+	if fl.why == fwdMethod {
+		return undoETags(fl.r.Header)
+	}
+	h := fl.r.Header.Clone()
+	if !fl.known {
+		return h
+	}
+	for _, name := range []string{
+		"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range", "Range",
+	} {
+		delete(h, name)
+	}
+	fl.asks.SetConditions(h)
+	if accept := h["Accept-Encoding"]; accept != nil && fl.cache.opts.policy != OptIn {
+		// What is encoded beyond here in a coding that we cannot decode would be
+		// of use to few.
+		h["Accept-Encoding"] = []string{codec.Restrict(accept)}
 	}
 	return h
 }

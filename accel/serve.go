@@ -45,6 +45,8 @@ type answer struct {
 	now       time.Time
 	forward   *forward // how the entry came here; nil for a hit
 
+	visibility Visibility
+
 	form    *preparedForm
 	status  int
 	data    []byte
@@ -175,9 +177,18 @@ func (a *answer) writeHeader(h http.Header) {
 		h["Date"] = p.date
 		h["Age"] = s.age
 	}
-	h["Cache-Status"] = s.status
-	if a.forward != nil {
-		h["Cache-Status"] = a.forward.field(p.status)
+	if a.forward == nil && a.visibility == ShowStatus {
+		h["Cache-Status"] = s.status
+		return
+	}
+	url := ""
+	if a.visibility == ShowKey {
+		url = e.URL()
+	}
+	if a.forward == nil {
+		a.visibility.putHit(h, p.status, s.status, url)
+	} else {
+		a.visibility.put(h, p.status, *a.forward, url)
 	}
 }
 

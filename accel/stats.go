@@ -18,6 +18,7 @@ type Stats struct {
 	StaleIfError uint64 // of Misses: the handler failed, and a stale entry answered
 
 	Stored    uint64            // responses stored, background refreshes included
+	Renewed   uint64            // stored responses that the handler confirmed with a 304
 	NotStored map[string]uint64 // responses not stored, by reason as in Cache-Status
 
 	Refreshes     uint64 // background refreshes begun
@@ -44,7 +45,7 @@ func (c *Cache) Stats() Stats {
 type counters struct {
 	striped [16]stripe
 
-	staleIfError, stored, refreshes, storeErrors, mismatches atomic.Uint64
+	staleIfError, stored, renewed, refreshes, storeErrors, mismatches atomic.Uint64
 
 	mu        sync.Mutex // guards notStored
 	notStored map[string]uint64
@@ -73,6 +74,7 @@ func (n *counters) sum() Stats {
 	s := Stats{
 		StaleIfError:  n.staleIfError.Load(),
 		Stored:        n.stored.Load(),
+		Renewed:       n.renewed.Load(),
 		Refreshes:     n.refreshes.Load(),
 		StoreErrors:   n.storeErrors.Load(),
 		KeyMismatches: n.mismatches.Load(),

@@ -3,8 +3,11 @@ package accel
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/accelhttp/accelerator/internal/rfc9111"
 )
 
 // Limits on tags. A response beyond them is served and not stored: with a
@@ -34,6 +37,43 @@ func validTag(tag string) bool {
 		}
 	}
 	return true
+}
+
+// groupTag is the tag of a cache group. Groups of two origins are two, whatever
+// they are called (RFC 9875, section 2.1), so this one bears its origin.
+func groupTag(scheme, host, group string) string { return scheme + "://" + host + " " + group }
+
+// tagByHeader adds the tags that a response header names: Surrogate-Key,
+// Cache-Tag, and Cache-Groups, whose members count as tags by themselves and as
+// groups of their origin.
+func (fl *fill) tagByHeader(h http.Header) {
+	var tags []string
+	if lines := h["Surrogate-Key"]; lines != nil {
+		tags = append(tags, rfc9111.SurrogateKeys(lines)...)
+	}
+	if lines := h["Cache-Tag"]; lines != nil {
+		tags = append(tags, rfc9111.CacheTags(lines)...)
+	}
+	if lines := h["Cache-Groups"]; lines != nil {
+		groups, ok := rfc9111.CacheGroups(lines)
+		if !ok {
+			// Its origin will name groups that nobody could find it by.
+			tags = append(tags, "")
+		}
+		host := lower(fl.q.host)
+		for _, g := range groups {
+			if g != "" {
+				tags = append(tags, g)
+			}
+			tags = append(tags, groupTag(fl.q.scheme, host, g))
+		}
+	}
+	if len(tags) == 0 {
+		return
+	}
+	for x := fl.exchange; x != nil; x = x.outer {
+		x.tag(tags)
+	}
 }
 
 // tagMarks returns the marks of tags, or an error and no marks at all: a caller

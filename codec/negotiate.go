@@ -48,6 +48,22 @@ func Acceptable(accept []string, coding string) bool {
 	return weigh(accept, offer[:])[0] > 0
 }
 
+// Restrict returns the Accept-Encoding for a request that is sent on in place of
+// one with these field lines, so that its response can be decoded here: of the
+// codings it accepts those that are [Known], or "identity".
+func Restrict(accept []string) string {
+	var known []string
+	for _, coding := range []string{Zstd, Gzip} {
+		if Acceptable(accept, coding) {
+			known = append(known, coding)
+		}
+	}
+	if known == nil {
+		return "identity"
+	}
+	return strings.Join(known, ", ")
+}
+
 // A weight is a qvalue in units of 1/2000, which leaves a place between 0 and
 // the least qvalue, 0.001.
 type weight int16

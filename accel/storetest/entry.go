@@ -132,6 +132,7 @@ func Full(at accel.Position) *accel.Entry {
 				{Name: "X-Empty", Values: []string{""}},
 				{Name: "X-Latin", Values: []string{"caf\xe9"}},
 			}
+			e.Control = []accel.Field{{Name: "Surrogate-Control", Values: []string{"max-age=1", ""}}}
 			e.Bodies = []accel.Body{
 				body("zstd", []byte("\x28\xb5\x2f\xfd\x00")), body("gzip", []byte{0x1f, 0x8b}), body("", nil),
 			}

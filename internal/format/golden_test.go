@@ -42,6 +42,7 @@ func full() *accel.Entry {
 	e := page("https", "example.org", "/a?b=c", "\x76\x06Accept\x01\x01*", []string{"Accept"}, "user:1", "grüße")
 	e.At = accel.Position{Epoch: 0xe0e1e2e3e4e5e6e7, N: 41}
 	e.Status = 203
+	e.Control = []accel.Field{{Name: "Surrogate-Control", Values: []string{"max-age=1"}}}
 	e.Header = []accel.Field{
 		{Name: "Cache-Control", Values: []string{"max-age=1", "public"}},
 		{Name: "Content-Type", Values: []string{"text/plain"}},

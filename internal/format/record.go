@@ -170,11 +170,8 @@ func encodeHead(e *accel.Entry) []byte {
 	b = appendStrings(b, e.Vary)
 	b = appendStrings(b, e.Tags)
 	b = appendString(b, e.ETag)
-	b = binary.AppendUvarint(b, uint64(len(e.Header)))
-	for _, f := range e.Header {
-		b = appendString(b, f.Name)
-		b = appendStrings(b, f.Values)
-	}
+	b = appendFields(b, e.Control)
+	b = appendFields(b, e.Header)
 	b = binary.AppendUvarint(b, uint64(len(e.Bodies)))
 	for _, body := range e.Bodies {
 		b = appendString(b, body.Coding)
@@ -192,6 +189,15 @@ func appendStrings(b []byte, list []string) []byte {
 	b = binary.AppendUvarint(b, uint64(len(list)))
 	for _, s := range list {
 		b = appendString(b, s)
+	}
+	return b
+}
+
+func appendFields(b []byte, fields []accel.Field) []byte {
+	b = binary.AppendUvarint(b, uint64(len(fields)))
+	for _, f := range fields {
+		b = appendString(b, f.Name)
+		b = appendStrings(b, f.Values)
 	}
 	return b
 }
@@ -276,6 +282,18 @@ func (r *reader) strings() []string {
 	return list
 }
 
+func (r *reader) fields() []accel.Field {
+	n := r.count()
+	if n == 0 {
+		return nil
+	}
+	fields := make([]accel.Field, n)
+	for i := range fields {
+		fields[i] = accel.Field{Name: r.string(), Values: r.strings()}
+	}
+	return fields
+}
+
 // decodeHead reads part 0. Bodies come without their data; lengths has how long
 // each is.
 func decodeHead(b []byte) (e *accel.Entry, lengths []uint64, err error) {
@@ -307,12 +325,8 @@ func decodeHead(b []byte) (e *accel.Entry, lengths []uint64, err error) {
 	e.Vary = r.strings()
 	e.Tags = r.strings()
 	e.ETag = r.string()
-	if n := r.count(); n > 0 {
-		e.Header = make([]accel.Field, n)
-		for i := range e.Header {
-			e.Header[i] = accel.Field{Name: r.string(), Values: r.strings()}
-		}
-	}
+	e.Control = r.fields()
+	e.Header = r.fields()
 	if n := r.count(); n > 0 {
 		e.Bodies = make([]accel.Body, n)
 		lengths = make([]uint64, n)

@@ -19,13 +19,18 @@ func Size(e *accel.Entry) int64 {
 	n := allocated(int(unsafe.Sizeof(Item{}))) + allocated(int(unsafe.Sizeof(*e)))
 	n += str(e.Resource) + str(e.Variant) + str(e.ETag)
 	n += strs(e.Vary) + strs(e.Tags)
-	n += slice(e.Marks) + slice(e.Header) + slice(e.Bodies)
-	for i := range e.Header {
-		n += str(e.Header[i].Name) + strs(e.Header[i].Values)
-	}
+	n += slice(e.Marks) + slice(e.Bodies) + fields(e.Control) + fields(e.Header)
 	for i := range e.Bodies {
 		b := &e.Bodies[i]
 		n += str(b.Coding) + str(b.ETag) + slice(b.Data) + preparedSize
+	}
+	return n
+}
+
+func fields(s []accel.Field) int64 {
+	n := slice(s)
+	for i := range s {
+		n += str(s[i].Name) + strs(s[i].Values)
 	}
 	return n
 }

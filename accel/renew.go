@@ -1,0 +1,142 @@
+package accel
+
+import (
+	"errors"
+	"maps"
+	"net/http"
+	"slices"
+
+	"github.com/accelhttp/accelerator/internal/rfc9111"
+)
+
+// renew ends a run whose handler confirmed the entry that was found, by a 304
+// (RFC 9111, sections 3.2 and 4.3.4). The entry gets the new header fields and a
+// new life; its bodies stay.
+//
+// That the handler confirms what was rendered before a purge says nothing to the
+// contrary: it compares what it thinks of, and the tags may know better. So a
+// renewal of what was invalidated meanwhile is refused by the store (rule 12),
+// and the handler is asked for the whole.
+func (fl *fill) renew(w wishes) {
+	old := fl.found.entry
+	fl.capture.drop()
+	if !rfc9111.ConfirmedBy(fl.asks, fl.capture.fields) {
+		// It confirmed another response than we asked about.
+		fl.vain = true
+		return
+	}
+	e, reason, ok := fl.renewed(old, w)
+	if !ok {
+		fl.vain = true
+		return
+	}
+	if reason == storable {
+		switch err := fl.cache.store.Put(e, old); {
+		case errors.Is(err, ErrInvalidated):
+			fl.vain = true
+			return
+		case err != nil:
+			reason = fl.putFailed(err)
+		default:
+			fl.cache.counters.renewed.Add(1)
+			fl.cache.uncacheable.forget(fl.flight.key)
+			fl.remember(worthAsking)
+		}
+	}
+	if reason == storable {
+		fl.share(e)
+	} else {
+		fl.refuse(reason)
+	}
+	fl.reset()
+	a := &answer{
+		entry: e, staleFrom: e.FreshUntil, now: fl.received,
+		forward: &forward{
+			why: fl.why, status: http.StatusNotModified, stored: reason == storable, detail: reason,
+		},
+	}
+	if !fl.answer(a) {
+		// In a coding that this client does not take. The handler may know better.
+		fl.vain = true
+	}
+}
+
+// renewed returns what a 304 makes of an entry, and why that may not be stored.
+// It returns false if the handler has to be asked for the whole.
+func (fl *fill) renewed(old *Entry, w wishes) (e *Entry, reason string, ok bool) {
+	stored := make(http.Header, len(old.Header)+len(old.Control)+1)
+	for _, fields := range [][]Field{old.Header, old.Control} {
+		for _, f := range fields {
+			stored[f.Name] = f.Values
+		}
+	}
+	if old.ETag != "" {
+		stored["Etag"] = []string{old.ETag}
+	}
+	update := fl.capture.fields.Clone()
+	fl.removeOuter(update)
+	h := rfc9111.UpdateHeader(stored, update)
+
+	// What middleware around us says counts for whether it may be stored.
+	judged := maps.Clone(h)
+	for name, values := range fl.before {
+		if judged[name] == nil {
+			judged[name] = values
+		}
+	}
+	fl.response = rfc9111.Response{
+		Status: old.Status, Header: judged, Received: fl.received, Targets: fl.cache.opts.targetList(),
+	}
+	names, star := rfc9111.VaryNames(judged)
+	if star || !slices.Equal(names, old.Vary) {
+		return nil, "", false // it is selected in another way now, so nobody knows for whom it is
+	}
+
+	e = &Entry{
+		Key: old.Key, At: fl.flight.at, Resource: old.Resource, Variant: old.Variant, Vary: old.Vary,
+		Status: old.Status, ETag: old.ETag, Bodies: old.Bodies, Length: old.Length,
+		Tags: old.Tags, Marks: slices.Clip(old.Marks),
+	}
+	fl.life = fl.cache.opts.lifespanOf(fl.response, w)
+	fl.giveLife(e)
+	fl.giveTags(e, w.tags)
+	fl.giveHeader(e, h)
+
+	req := rfc9111.Request{Method: fl.r.Method, Header: fl.r.Header}
+	switch r := rfc9111.Storable(req, fl.response, fl.permission); {
+	case r != rfc9111.ReasonStorable:
+		return e, r.String(), true
+	case !fl.life.keepUntil.After(fl.received):
+		return e, rfc9111.ReasonAlreadyStale.String(), true
+	case len(e.Tags) > MaxTags:
+		return e, reasonTooManyTags, true
+	case headerSize(h) > maxHeader:
+		return e, reasonLargeHeader, true
+	}
+	return e, w.forbid(), true
+}
+
+// freshen takes the response to a HEAD for what it says about the entry that was
+// found (RFC 9111, section 4.3.5): if that is another now, it is dropped.
+func (fl *fill) freshen(status int, h http.Header) {
+	e := fl.found.entry
+	if e == nil || fl.r.Method != http.MethodHead || status != http.StatusOK || fl.cache.opts.policy == OptIn {
+		return
+	}
+	v := rfc9111.Validators{ETag: e.ETag}
+	for _, f := range e.Header {
+		if f.Name == "Last-Modified" && len(f.Values) != 0 {
+			v.LastModified = f.Values[0]
+		}
+	}
+	if rfc9111.HeadContradicts(v, e.Length, h) {
+		fl.drop(e)
+	}
+}
+
+// drop removes an entry that is not what the handler would answer any more.
+func (fl *fill) drop(e *Entry) {
+	if err := fl.cache.store.Delete(e); err != nil {
+		fl.cache.storeFailed("delete", err)
+	}
+}

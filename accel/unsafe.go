@@ -1,0 +1,70 @@
+package accel
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/accelhttp/accelerator/internal/rfc9111"
+)
+
+// invalidationWait bounds the wait for an invalidation by an unsafe method to be
+// durable. It takes a millisecond; while a store opens its file it may take long.
+const invalidationWait = time.Second
+
+// serveUnsafe serves a request whose method is not known to be safe, by policy
+// RFC9111: if it succeeds, what is stored for its URL may have changed (RFC 9111,
+// section 4.4). The handler writes into a capture that passes everything on; what
+// it sees of the request is what the client sent. It returns false for what has
+// no URL that a response could be stored for.
+func (c *Cache) serveUnsafe(w http.ResponseWriter, r *http.Request, next http.Handler, outer *exchange) bool {
+	g := lookAtHeader(r)
+	g.odd, g.conditional, g.ranged = r.Host == "" || r.URL == nil, false, false
+	q := c.opts.question(r, g)
+	if q == nil {
+		return false
+	}
+	defer q.release()
+	c.counters.at(q).passes.Add(1)
+	m := &miss{cache: c, w: w, r: r, q: q, next: next, outer: outer, why: fwdMethod, never: reasonMethod}
+	m.lead(newSolo(r.Context(), q.flightKey()))
+	return true
+}
+
+// change does what the response to an unsafe method does to what is stored. It
+// is done before the client sees the response, so that what it asks for next is
+// made anew.
+func (fl *fill) change(status int, h http.Header) {
+	if fl.why != fwdMethod || fl.changed {
+		return
+	}
+	fl.changed = true
+	q := fl.q
+	host := lower(q.host)
+	var marks []Mark
+	if rfc9111.Invalidates(fl.r.Method, status) {
+		marks = append(marks, URLMark(q.scheme, host, q.target))
+		for _, name := range []string{"Location", "Content-Location"} {
+			if v := h[name]; len(v) == 1 {
+				if target, ok := rfc9111.SameOrigin(q.scheme, host, q.target, v[0]); ok {
+					marks = append(marks, URLMark(q.scheme, host, target))
+				}
+			}
+		}
+	}
+	groups, _ := rfc9111.CacheGroups(h["Cache-Group-Invalidation"]) // a field that cannot be read says nothing
+	for _, g := range groups {
+		if tag := groupTag(q.scheme, host, g); validTag(tag) {
+			marks = append(marks, TagMark(tag))
+		}
+	}
+	if len(marks) == 0 {
+		return
+	}
+	// Who leaves does not take the change back.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(fl.r.Context()), invalidationWait)
+	defer cancel()
+	if err := fl.cache.store.Invalidate(ctx, marks...); err != nil {
+		fl.cache.storeFailed("invalidate", err)
+	}
+}
