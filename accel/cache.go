@@ -168,7 +168,9 @@ func (c *Cache) hit(w http.ResponseWriter, r *http.Request, q *question, next ht
 	}
 	if found.fitness == stale {
 		c.counters.at(q).stale.Add(1)
-		c.refresh(r, next, found, a.now)
+		if !found.tolerated {
+			c.refresh(r, next, found, a.now)
+		}
 	}
 	a.write(w, r, &q.glance)
 }

@@ -27,7 +27,6 @@ type fill struct {
 	response   rfc9111.Response
 	permission rfc9111.Permission
 	refused    bool
-	changed    bool // what an unsafe method does to what is stored was done
 	confirmed  bool // a 304 answered asks
 	vain       bool // but what it confirmed is of no use: ask for the whole
 }
@@ -145,7 +144,9 @@ func (fl *fill) finish() {
 		fl.refuse(reasonEmpty)
 		h := fl.w.Header()
 		fl.putStatus(h, forward{why: fl.why, detail: fl.reasonOr(reasonEmpty)})
-		fl.change(http.StatusOK, h)
+		if fl.why == fwdMethod {
+			fl.change(http.StatusOK, h)
+		}
 		fl.cache.opts.strip(h)
 		return
 	case dropping:
@@ -275,20 +276,23 @@ func (fl *fill) judge(status int, h http.Header, length int64) (reason string) {
 	if failure(status) && fl.standsIn(fl.received) {
 		return reasonFailed
 	}
-	if fl.why == fwdMethod {
-		fl.change(status, h)
-		return fl.never
-	}
-	if fl.never != storable {
+	req := rfc9111.Request{Method: fl.r.Method, Header: fl.r.Header}
+	switch {
+	case fl.why == fwdMethod:
+		if reason := fl.judgeUnsafe(h); reason != storable {
+			return reason
+		}
+	case fl.never != storable:
 		fl.freshen(status, h)
 		return fl.never
-	}
-	if status == http.StatusNotModified && !fl.asks.Empty() {
+	case status == http.StatusNotModified && !fl.asks.Empty():
 		fl.confirmed = true
 		return reasonConfirmed
-	}
-	req := rfc9111.Request{Method: fl.r.Method, Header: fl.r.Header}
-	if r := rfc9111.Storable(req, fl.response, fl.permission); r != rfc9111.ReasonStorable {
+	default:
+		r := rfc9111.Storable(req, fl.response, fl.permission)
+		if r == rfc9111.ReasonStorable {
+			break
+		}
 		if status == http.StatusNotModified && wishes.asked {
 			// A conditional request came first. The next one is asked for the
 			// whole, or a page that all browsers have would never be stored.
@@ -307,10 +311,16 @@ func (fl *fill) judge(status int, h http.Header, length int64) (reason string) {
 		return reason
 	}
 	fl.life = o.lifespanOf(fl.response, wishes)
+	return fl.fits(h, length)
+}
+
+// fits decides whether a response that may be stored is one that can be, and that
+// is worth it.
+func (fl *fill) fits(h http.Header, length int64) (reason string) {
 	switch {
 	case !fl.life.keepUntil.After(fl.received):
 		return rfc9111.ReasonAlreadyStale.String()
-	case length > o.bodyLimit():
+	case length > fl.cache.opts.bodyLimit():
 		return reasonTooLarge
 	case headerSize(h) > maxHeader:
 		return reasonLargeHeader

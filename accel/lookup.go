@@ -25,7 +25,10 @@ type finding struct {
 	staleFrom time.Time
 	fitness   fitness // of entry
 	varied    bool    // the resource has entries, selected by Vary
-	refused   bool    // the request asks for better than entry; see WithRequestDirectives
+
+	// What the request itself says; see WithRequestDirectives.
+	refused   bool // it asks for better than entry
+	tolerated bool // it takes entry past the time that anybody else would
 }
 
 // lookup asks the store a question. q's variant is afterwards the one selected
@@ -71,7 +74,9 @@ func (f *finding) heed(d rfc9111.Demand, now time.Time) {
 	age, left := f.entry.age(now), f.staleFrom.Sub(now)
 	switch {
 	case d.Allows(age, left, !f.entry.MustRevalidate):
-		f.fitness = max(f.fitness, stale) // max-stale
+		if f.fitness < stale { // max-stale
+			f.fitness, f.tolerated = stale, true
+		}
 	case f.fitness >= stale && !d.Allows(age, max(left, 1), true):
 		f.fitness, f.refused = spent, true
 	}

@@ -57,7 +57,8 @@ func (m *miss) classify(found finding, now time.Time) {
 		m.why = fwdURIMiss
 	case e == nil:
 		m.why = fwdVaryMiss
-		m.known = m.known || !q.authorized
+		m.worthAsking = m.worthAsking || !q.authorized
+		m.known = m.known || m.worthAsking
 	case q.authorized && !e.Public:
 		m.why = fwdRequest
 		m.found.entry = nil // it is nothing to replace, nor to fall back on

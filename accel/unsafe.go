@@ -19,6 +19,7 @@ const invalidationWait = time.Second
 // no URL that a response could be stored for.
 func (c *Cache) serveUnsafe(w http.ResponseWriter, r *http.Request, next http.Handler, outer *exchange) bool {
 	g := lookAtHeader(r)
+	plain := !g.odd
 	g.odd, g.conditional, g.ranged = r.Host == "" || r.URL == nil, false, false
 	q := c.opts.question(r, g)
 	if q == nil {
@@ -27,18 +28,18 @@ func (c *Cache) serveUnsafe(w http.ResponseWriter, r *http.Request, next http.Ha
 	defer q.release()
 	c.counters.at(q).passes.Add(1)
 	m := &miss{cache: c, w: w, r: r, q: q, next: next, outer: outer, why: fwdMethod, never: reasonMethod}
-	m.lead(newSolo(r.Context(), q.flightKey()))
+	f := newSolo(r.Context(), q.flightKey())
+	if r.Method == http.MethodPost && plain {
+		f.hold(c.store, c.store.Begin())
+	}
+	m.lead(f)
 	return true
 }
 
 // change does what the response to an unsafe method does to what is stored. It
 // is done before the client sees the response, so that what it asks for next is
-// made anew.
-func (fl *fill) change(status int, h http.Header) {
-	if fl.why != fwdMethod || fl.changed {
-		return
-	}
-	fl.changed = true
+// made anew. It returns false if the store failed at it.
+func (fl *fill) change(status int, h http.Header) bool {
 	q := fl.q
 	host := lower(q.host)
 	var marks []Mark
@@ -59,12 +60,43 @@ func (fl *fill) change(status int, h http.Header) {
 		}
 	}
 	if len(marks) == 0 {
-		return
+		return true
 	}
 	// Who leaves does not take the change back.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(fl.r.Context()), invalidationWait)
 	defer cancel()
 	if err := fl.cache.store.Invalidate(ctx, marks...); err != nil {
 		fl.cache.storeFailed("invalidate", err)
+		return false
 	}
+	return true
+}
+
+// judgeUnsafe is judge for the response to an unsafe method. It stores one kind:
+// that of a POST which says that it is what a GET of the same URL would bring,
+// and for how long (RFC 9110, section 9.3.3).
+func (fl *fill) judgeUnsafe(h http.Header) (reason string) {
+	f := fl.flight
+	changed := fl.change(fl.response.Status, h)
+	if !changed || f.store == nil || fl.response.Status != http.StatusOK || len(h["Content-Location"]) != 1 {
+		return reasonMethod
+	}
+	target, ok := rfc9111.SameOrigin(fl.q.scheme, fl.q.host, fl.q.target, h["Content-Location"][0])
+	if !ok || target != fl.q.target {
+		return reasonMethod
+	}
+	req := rfc9111.Request{Method: fl.r.Method, Header: fl.r.Header}
+	if rfc9111.StorablePost(req, fl.response, fl.permission) != rfc9111.ReasonStorable {
+		return reasonMethod
+	}
+	// The invalidation that it has just caused must not strike itself; any other
+	// since its handler began must. If there was none, the next number is ours.
+	at := f.store.Begin()
+	if at.Epoch != f.at.Epoch || at.N != f.at.N+1 {
+		f.store.End(at)
+		return reasonMethod
+	}
+	f.store.End(f.at)
+	f.at = at
+	return storable
 }
