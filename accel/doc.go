@@ -25,8 +25,8 @@
 // # What is stored
 //
 // With the default policy, [OptIn], nothing is stored unless the handler asks:
-// by [CacheFor], or by a Cache-Control that speaks to shared caches (s-maxage, or
-// public together with max-age). Then the complete response to a GET is stored,
+// by [CacheFor], or by a header that speaks to shared caches (Cache-Control with
+// s-maxage, or with public and max-age; CDN-Cache-Control; Surrogate-Control). Then the complete response to a GET is stored,
 // whatever its status by CacheFor, and below 400 by header: call CacheFor when
 // nothing can fail any more, or [NoStore] when something did. GET and HEAD are
 // answered from it, with 304, 412 and 206 where the request asks for these.
@@ -35,6 +35,25 @@
 // as the client sent them, by what middleware in front made of the URL, by the
 // request headers that the response names in Vary, and by those that handlers
 // read without naming them, such as X-Forwarded-Host. [WithKey] adds to this.
+//
+// # Handlers that speak HTTP caching
+//
+// With the policy [RFC9111] the cache is a shared one as RFC 9111 describes it, for
+// reverse proxies and handlers that set Cache-Control and ETag for themselves.
+// Whatever section 3 allows is stored: any final status with a lifetime, and what
+// has none but can be validated, unless its request bore a cookie. What is stale
+// is asked about with If-None-Match and If-Modified-Since; a 304 renews it, with
+// the header fields and the tags of both. A request with a method not known to be
+// safe, if it succeeds, drops what is stored for its URL, and for those of its
+// Location and Content-Location. CacheFor, Tag and NoStore work there, too.
+//
+// With either policy a field addressed to such caches rules in place of
+// Cache-Control and Expires, for this cache alone: CDN-Cache-Control or
+// Surrogate-Control; see [WithTargets]. Tags may come in the header, as
+// Surrogate-Key, Cache-Tag or Cache-Groups, from a handler in any language; those
+// that are for no one else are taken off, see [WithStrippedHeaders]. The response
+// to an unsafe method may name groups of its own origin in
+// Cache-Group-Invalidation (RFC 9875), with the policy RFC9111.
 //
 // # What is not stored
 //

@@ -13,8 +13,8 @@ type Policy uint8
 
 const (
 	// OptIn stores nothing unless the handler asks for it: by [CacheFor], or by
-	// a Cache-Control that speaks to shared caches (s-maxage, or public with
-	// max-age). It is the default.
+	// a header that speaks to shared caches (Cache-Control with s-maxage, or with
+	// public and max-age; a field of [WithTargets]). It is the default.
 	OptIn Policy = iota
 
 	// RFC9111 is a full shared cache as RFC 9111 describes it, for handlers that
