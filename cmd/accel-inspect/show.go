@@ -142,13 +142,20 @@ func (a *app) printResponse(r inspect.Response) {
 	if len(r.Vary) > 0 {
 		line("vary", strings.Join(safeAll(r.Vary), ", "))
 	}
-	var header []string
-	for _, f := range r.Header {
+	if r.ETag != "" {
+		line("validator", safe(r.ETag)+", of the handler")
+	}
+	line("control", fieldLines(r.Control)...)
+	line("header", fieldLines(r.Header)...)
+}
+
+func fieldLines(fields []inspect.Field) (lines []string) {
+	for _, f := range fields {
 		for _, v := range f.Values {
-			header = append(header, safe(f.Name)+": "+safe(v))
+			lines = append(lines, safe(f.Name)+": "+safe(v))
 		}
 	}
-	line("header", header...)
+	return lines
 }
 
 func seconds(s float64) string { return span(time.Duration(s * float64(time.Second))) }

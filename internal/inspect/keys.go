@@ -73,6 +73,10 @@ type Response struct {
 	Key
 
 	Header []Field `json:"header"`
+	// Control has the fields that govern the entry and are not sent on.
+	Control []Field `json:"control"`
+	// ETag is the entity tag that the handler gave; empty if it gave none.
+	ETag string `json:"etag"`
 	// Vary has the names that select among the URL's variants.
 	Vary []string `json:"vary"`
 
@@ -263,17 +267,23 @@ func (d *Database) key(row format.Row, e *accel.Entry, lengths []int64) Key {
 func (d *Database) response(row format.Row, e *accel.Entry, lengths []int64, bodies bool) Response {
 	r := Response{
 		Key:    d.key(row, e, lengths),
-		Header: []Field{}, Vary: append([]string{}, e.Vary...),
+		Header: fields(e.Header), Control: fields(e.Control), ETag: strings.Clone(e.ETag),
+		Vary:                 append([]string{}, e.Vary...),
 		StaleWhileRevalidate: e.StaleWhileRevalidate.Seconds(), StaleIfError: e.StaleIfError.Seconds(),
 		ByHandler: e.ByHandler, Public: e.Public, MustRevalidate: e.MustRevalidate,
-	}
-	for _, f := range e.Header {
-		r.Header = append(r.Header, Field{f.Name, append([]string{}, f.Values...)})
 	}
 	if bodies {
 		r.Body, r.BodyCoding = identity(e)
 	}
 	return r
+}
+
+func fields(list []accel.Field) []Field {
+	out := []Field{}
+	for _, f := range list {
+		out = append(out, Field{f.Name, append([]string{}, f.Values...)})
+	}
+	return out
 }
 
 // maxDecoded bounds a body whose length is not known, because its handler encoded
