@@ -44,8 +44,9 @@ func StaleWhileRevalidate(d time.Duration) Freshness {
 }
 
 // StaleIfError lets the response be served for d after its time is up, when the
-// handler fails to render it anew: it answers 500, 502, 503 or 504, or panics
-// (RFC 5861, section 4). The default, and zero or less, is to pass the failure on.
+// handler fails to render it anew: it answers 500, 502, 503 or 504, panics, or
+// takes longer than those want to wait who wait for another's request to it; see
+// [WithWait] (RFC 5861, section 4). The default, and zero or less, is to pass the failure on.
 func StaleIfError(d time.Duration) Freshness {
 	return func(f *lifetime) { f.ifError = clamp(d) }
 }

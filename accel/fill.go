@@ -436,9 +436,10 @@ func (fl *fill) refuse(reason string) {
 		fl.cache.uncacheable.remember(fl.flight.key, 0, now.Add(rememberFor))
 		fl.remember(notWorthAsking)
 	}
-	if old := fl.found.entry; old != nil && status < 500 && status != http.StatusNotModified {
+	if old := fl.found.entry; old != nil && status < 500 && status != http.StatusNotModified && reason != reasonCookie {
 		// What the handler answers now is not for storing, so what it answered
-		// then is not its answer any more.
+		// then is not its answer any more. (To a request with a cookie it may
+		// answer what is for nobody else, and leave the rest as it was.)
 		fl.drop(old)
 	}
 }

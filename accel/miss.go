@@ -179,6 +179,10 @@ func (m *miss) follow(f *flight, patience <-chan time.Time, arrival Position) bo
 		})
 	case landed && f.outcome == failed && m.standsIn(now):
 		return m.answerStale(f.response.Status, true, now)
+	case !landed && m.r.Context().Err() == nil && m.standsIn(now):
+		// Patience ended. A handler that takes so long is as good as one that
+		// fails, and one more run of it would hardly be faster.
+		return m.answerStale(0, true, now)
 	}
 	return false
 }

@@ -44,7 +44,10 @@ const (
 	reasonStoreError  = "store-error"
 )
 
-var reasonMethod = rfc9111.ReasonMethod.String()
+var (
+	reasonMethod = rfc9111.ReasonMethod.String()
+	reasonCookie = rfc9111.ReasonCookie.String()
+)
 
 // aboutResponse reports whether a reason speaks of the response as such, so that
 // the next one for the key will likely not be stored either, and an entry that

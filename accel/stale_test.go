@@ -317,3 +317,26 @@ func TestCacheForVeryLong(t *testing.T) {
 	get(c, "/")
 	expect(t, get(c, "/"), "hit")
 }
+
+// A handler that hangs is as good as one that fails, to those who wait for
+// somebody else's request to it.
+func TestStaleIfErrorForFollowersOfASlowHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &moody{opts: []accel.Freshness{accel.StaleIfError(time.Hour)}}
+		c := newCache(t, m.ServeHTTP, accel.WithWait(2*time.Second))
+		get(c, "/")
+		time.Sleep(61 * time.Second)
+		m.delay = time.Minute
+		start := time.Now()
+		leader := make(chan *http.Response)
+		go func() { leader <- get(c, "/") }()
+		synctest.Wait()
+		for _, res := range crowd(c, 20, plain) {
+			expect(t, res, "fwd=stale; collapsed; detail=stale-if-error")
+			equal(t, "body", body(t, res), "1")
+		}
+		equal(t, "time", time.Since(start), 2*time.Second)
+		equal(t, "the leader's body", body(t, <-leader), "2")
+		equal(t, "handler calls", m.calls.Load(), 2)
+	})
+}
