@@ -188,7 +188,7 @@ func (c *capture) FlushError() error {
 	case c.state == dropping:
 		return nil
 	case c.state == holding && streams:
-		if c.timer == nil {
+		if _, nobody := c.under.(discard); !nobody && c.timer == nil {
 			c.timer = time.AfterFunc(flushGrace, c.flushHeld)
 		}
 		return nil

@@ -164,6 +164,9 @@ func (fl *fill) finish() {
 
 // putStatus writes Cache-Status behind what the handler wrote there.
 func (fl *fill) putStatus(h http.Header, f forward) {
+	if f.why == fwdMethod && f.detail == reasonMethod {
+		f.detail = "" // it would say it twice
+	}
 	fl.cache.opts.visibility.put(h, h["Cache-Status"], f, fl.q.url())
 }
 
