@@ -59,39 +59,57 @@ func ParseCacheControl(lines []string) Directives {
 }
 
 func (d *Directives) parse(line string) {
-	lost := false // a stray quotation mark has been passed: no telling what is quoted
-	for {
-		line = strings.TrimLeft(line, " \t,")
-		if line == "" {
-			return
+	r := memberReader{rest: line}
+	for m, more := r.next(); more; m, more = r.next() {
+		if m.name != "" {
+			d.add(strings.ToLower(m.name), m.arg, m.hasArg, m.ok && m.junk == "")
 		}
-		name := line[:tokenLen(line)]
-		rest := line[len(name):]
-		arg, hasArg, ok := "", false, name != "" && !lost
-		if strings.HasPrefix(rest, "=") {
-			hasArg = true
-			rest = rest[1:]
-			if strings.HasPrefix(rest, `"`) && !lost {
-				var closed bool
-				if arg, rest, closed = quotedString(rest); !closed {
-					ok = false // and the quotation mark is still in rest
-				}
-			} else {
-				n := tokenLen(rest)
-				arg, rest = rest[:n], rest[n:]
-				ok = ok && n > 0
-			}
-		}
-		junk, after, _ := strings.Cut(rest, ",")
-		if trimOWS(junk) != "" {
-			ok = false
-			lost = lost || strings.Contains(junk, `"`)
-		}
-		if name != "" {
-			d.add(strings.ToLower(name), arg, hasArg, ok)
-		}
-		line = after
 	}
+}
+
+// A memberReader takes a line of Cache-Control, or of a field that looks like
+// it, apart from its front.
+type memberReader struct {
+	rest string
+	lost bool // a stray quotation mark has been passed: no telling what is quoted
+}
+
+// A member is one directive as it is written.
+type member struct {
+	name   string // in the writer's spelling; empty if there is none
+	arg    string
+	hasArg bool
+	ok     bool   // name and argument are by the grammar
+	junk   string // what stands between them and the next comma
+}
+
+// next returns the next member that is not empty.
+func (r *memberReader) next() (m member, more bool) {
+	r.rest = strings.TrimLeft(r.rest, " \t,")
+	if r.rest == "" {
+		return member{}, false
+	}
+	m.name = r.rest[:tokenLen(r.rest)]
+	m.ok = m.name != "" && !r.lost
+	rest := r.rest[len(m.name):]
+	if strings.HasPrefix(rest, "=") {
+		m.hasArg = true
+		rest = rest[1:]
+		if strings.HasPrefix(rest, `"`) && !r.lost {
+			var closed bool
+			if m.arg, rest, closed = quotedString(rest); !closed {
+				m.ok = false // and the quotation mark is still in rest
+			}
+		} else {
+			n := tokenLen(rest)
+			m.arg, rest = rest[:n], rest[n:]
+			m.ok = m.ok && n > 0
+		}
+	}
+	m.junk, r.rest, _ = strings.Cut(rest, ",")
+	m.junk = trimOWS(m.junk)
+	r.lost = r.lost || strings.Contains(m.junk, `"`)
+	return m, true
 }
 
 func (d *Directives) add(name, arg string, hasArg, ok bool) {
@@ -200,14 +218,6 @@ func (d Directives) unqualified(name string) bool {
 func (d Directives) says(name string) bool {
 	x := d.find(name)
 	return x != nil && x.bare && !x.malformed && len(x.args) == 0
-}
-
-// responseDirectives returns the directives that govern what a shared cache
-// does with a response. It is the one place that knows which field they come
-// from: a valid targeted field (RFC 9213, section 2.2) will take the place of
-// Cache-Control here.
-func responseDirectives(h http.Header) Directives {
-	return ParseCacheControl(values(h, "Cache-Control"))
 }
 
 // deltaSeconds reads delta-seconds (RFC 9111, section 1.2.2): digits, no sign,

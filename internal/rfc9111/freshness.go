@@ -20,6 +20,12 @@ type Response struct {
 	// Received is when the header was complete. It stands in for a missing
 	// Date, which is the usual case: net/http adds Date while it writes.
 	Received time.Time
+
+	// Targets are the names of the fields that speak to this cache in place of
+	// Cache-Control, strongest first and in any spelling: a target list (RFC
+	// 9213, section 2.2). "Surrogate-Control" in it is read by its own, older
+	// syntax. Nil means that Cache-Control is all there is.
+	Targets []string
 }
 
 // A Source says which field a freshness lifetime came from.
@@ -27,13 +33,14 @@ type Source uint8
 
 // The sources of a freshness lifetime, strongest first after None.
 const (
-	None    Source = iota // no explicit lifetime
-	SMaxAge               // Cache-Control: s-maxage
-	MaxAge                // Cache-Control: max-age
-	Expires               // Expires
+	None      Source = iota // nobody says anything
+	SMaxAge                 // s-maxage, of Cache-Control or a targeted field
+	MaxAge                  // max-age, of Cache-Control or a targeted field
+	Expires                 // Expires
+	Heuristic               // a guess from Last-Modified (section 4.2.2)
 )
 
-// String returns the name of the field or directive, or "none".
+// String returns the name of the field or directive, "heuristic" or "none".
 func (s Source) String() string {
 	switch s {
 	case SMaxAge:
@@ -42,6 +49,8 @@ func (s Source) String() string {
 		return "max-age"
 	case Expires:
 		return "expires"
+	case Heuristic:
+		return "heuristic"
 	}
 	return "none"
 }
@@ -58,19 +67,47 @@ type Lifetime struct {
 // cache (RFC 9111, section 4.2.1): s-maxage, else max-age, else Expires minus
 // Date. The first of these that is present decides, longer or shorter than the
 // others; if it cannot be read the response is stale, and the others are still
-// not asked.
+// not asked. Where a targeted field governs, Expires is never asked (RFC 9213,
+// section 2.2).
 func FreshnessLifetime(r Response) Lifetime {
-	d := responseDirectives(r.Header)
+	d, targeted := governing(r)
 	if delta, present := d.Seconds("s-maxage"); present {
 		return Lifetime{delta, SMaxAge}
 	}
 	if delta, present := d.Seconds("max-age"); present {
 		return Lifetime{delta, MaxAge}
 	}
-	if lines := values(r.Header, "Expires"); len(lines) > 0 {
+	if lines := values(r.Header, "Expires"); len(lines) > 0 && !targeted {
 		return Lifetime{untilExpires(lines, r), Expires}
 	}
 	return Lifetime{}
+}
+
+// HeuristicLifetime returns how long a response may be taken for fresh though
+// nobody said so: a tenth of the time between its Last-Modified and its Date,
+// as RFC 9111, section 4.2.2 suggests, and at most limit. There is none if there
+// is an explicit lifetime, even one that cannot be read, or if neither the
+// status is heuristically cacheable (RFC 9110, section 15.1) nor public is said.
+func HeuristicLifetime(r Response, limit time.Duration) Lifetime {
+	if d, _ := governing(r); !heuristicallyCacheable(r.Status) && !d.says("public") {
+		return Lifetime{}
+	}
+	if FreshnessLifetime(r).Source != None {
+		return Lifetime{}
+	}
+	modified, ok := parseDate(ValidatorsOf(r.Header).LastModified, r.Received)
+	if !ok {
+		return Lifetime{}
+	}
+	generated, ok := dateOf(r)
+	if !ok {
+		generated = r.Received
+	}
+	guess := min(clamp(generated.Sub(modified))/10, clamp(limit))
+	if guess == 0 {
+		return Lifetime{}
+	}
+	return Lifetime{guess, Heuristic}
 }
 
 // untilExpires is Expires minus Date (RFC 9111, section 5.3). What cannot be
@@ -113,7 +150,7 @@ func dateOf(r Response) (time.Time, bool) {
 // stale-while-revalidate=30" has no window; "public, max-age=60,
 // stale-while-revalidate=30" has.
 func StaleWindows(r Response) (whileRevalidate, ifError time.Duration) {
-	d := responseDirectives(r.Header)
+	d, _ := governing(r)
 	if mustRevalidate(d) {
 		return 0, 0
 	}
@@ -128,7 +165,16 @@ func StaleWindows(r Response) (whileRevalidate, ifError time.Duration) {
 // 5.2.2.2, 5.2.2.4, 5.2.2.8 and 5.2.2.10). A no-cache that names fields forbids
 // only these; see [RemoveNoCacheFields].
 func MustRevalidate(r Response) bool {
-	return mustRevalidate(responseDirectives(r.Header))
+	d, _ := governing(r)
+	return mustRevalidate(d)
+}
+
+// NeedsValidation reports whether a stored response may never be served without
+// validation, fresh or not: an unqualified no-cache is present (RFC 9111,
+// section 5.2.2.4).
+func NeedsValidation(r Response) bool {
+	d, _ := governing(r)
+	return d.unqualified("no-cache")
 }
 
 func mustRevalidate(d Directives) bool {

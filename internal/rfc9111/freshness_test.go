@@ -129,7 +129,7 @@ func TestRFC9111_4_2_4_MustRevalidate(t *testing.T) {
 
 func TestSourceString(t *testing.T) {
 	for source, want := range map[rfc9111.Source]string{
-		rfc9111.None: "none", rfc9111.SMaxAge: "s-maxage", rfc9111.MaxAge: "max-age", rfc9111.Expires: "expires", 99: "none",
+		rfc9111.None: "none", rfc9111.SMaxAge: "s-maxage", rfc9111.MaxAge: "max-age", rfc9111.Expires: "expires", rfc9111.Heuristic: "heuristic", 99: "none",
 	} {
 		assert.Equal(t, want, source.String())
 	}

@@ -48,12 +48,13 @@ func RemoveHopByHop(h http.Header) {
 	}
 }
 
-// RemoveNoCacheFields removes from h the fields that a qualified no-cache
-// names. They must not be sent again without validation, while the rest of the
-// response may (RFC 9111, section 5.2.2.4). It is meant for the header that is
-// stored, not for the one the first client gets.
-func RemoveNoCacheFields(h http.Header) {
-	names, _ := responseDirectives(h).Fields("no-cache")
+// RemoveNoCacheFields removes from h the fields that the qualified no-cache of a
+// response names. They must not be sent again without validation, while the
+// rest of the response may (RFC 9111, section 5.2.2.4). It is meant for the
+// header that is stored, not for the one the first client gets.
+func RemoveNoCacheFields(h http.Header, r Response) {
+	d, _ := governing(r)
+	names, _ := d.Fields("no-cache")
 	for key := range h {
 		if slices.Contains(names, http.CanonicalHeaderKey(key)) {
 			delete(h, key)
@@ -62,14 +63,24 @@ func RemoveNoCacheFields(h http.Header) {
 }
 
 // values returns all lines of a field, wherever they are: net/http sends what a
-// handler wrote as h["set-cookie"], so it is as good as Set-Cookie. The name is
+// handler wrote as h["set-cookie"], so it is as good as Set-Cookie. Lines under
+// several spellings come in the order in which net/http sends them. The name is
 // canonical. The result must not be changed.
 func values(h http.Header, name string) []string {
-	lines := h[name]
-	for key, more := range h {
+	var odd []string
+	for key := range h {
 		if len(key) == len(name) && key != name && strings.EqualFold(key, name) {
-			lines = append(slices.Clip(lines), more...)
+			odd = append(odd, key)
 		}
+	}
+	if len(odd) == 0 {
+		return h[name]
+	}
+	spellings := append(odd, name)
+	slices.Sort(spellings)
+	var lines []string
+	for _, key := range spellings {
+		lines = append(lines, h[key]...)
 	}
 	return lines
 }

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 )
 
 // MaxVaryNames is how many request headers a stored response may name in Vary.
@@ -28,6 +29,7 @@ const (
 	// Of the response, and no permission helps.
 	ReasonStatus            // the status may not be stored, or not by this permission
 	ReasonPartial           // 206, or Content-Range (section 3.3)
+	ReasonNotUnderstood     // must-understand, and a status that is not understood (section 5.2.2.3)
 	ReasonNoStore           // no-store (section 5.2.2.5)
 	ReasonPrivate           // private (section 5.2.2.7)
 	ReasonSetCookie         // Set-Cookie, which Permission.Uncacheable names
@@ -55,6 +57,7 @@ var reasonTexts = [...]string{
 	ReasonRequestNoStore:    "request-no-store",
 	ReasonStatus:            "status",
 	ReasonPartial:           "partial",
+	ReasonNotUnderstood:     "not-understood",
 	ReasonNoStore:           "no-store",
 	ReasonPrivate:           "private",
 	ReasonSetCookie:         "set-cookie",
@@ -96,15 +99,36 @@ type Permission struct {
 	// Uncacheable are the response headers that forbid storing whatever bears
 	// one of them, in any spelling. Nil means none.
 	Uncacheable []string
+
+	// Heuristic is the longest heuristic lifetime that is allowed (section
+	// 4.2.2); 0 allows none. Under OptIn it means nothing: nobody asked.
+	Heuristic time.Duration
+}
+
+// Lifetime returns the lifetime that a response has by its header, under a
+// permission: the explicit one, else the heuristic one if that is allowed (RFC
+// 9111, section 4.2). What a handler said in CacheFor is not in the header.
+func (p Permission) Lifetime(r Response) Lifetime {
+	lifetime := FreshnessLifetime(r)
+	if lifetime.Source == None && !p.OptIn {
+		lifetime = HeuristicLifetime(r, p.Heuristic)
+	}
+	return lifetime
 }
 
 // Storable decides whether a shared cache may store a response.
 //
 // Some things forbid it whatever the handler asks for: another method than GET
-// (a HEAD has no body to store under GET), no-store in request or response,
-// private (one that names fields too: what else such a response holds, nobody
-// has looked at), a status that is not final, 206, 304 and Content-Range,
-// trailers, one of the Uncacheable headers, and a Vary that cannot be matched.
+// (a HEAD has no body to store under GET; for POST see [StorablePost]), no-store
+// in request or response, private (one that names fields too: what else such a
+// response holds, nobody has looked at), a status that is not final, 206, 304
+// and Content-Range, trailers, one of the Uncacheable headers, and a Vary that
+// cannot be matched. Beside must-understand, a no-store of the response is for
+// caches that do not know the status, and such a status is what forbids here
+// (section 5.2.2.3).
+//
+// What the response says is what its governing field says: the first valid one
+// of [Response].Targets, else Cache-Control (RFC 9213, section 2.2).
 //
 // Two more are about people. A request with Authorization needs public,
 // s-maxage or must-revalidate on the response (section 3.5), CacheFor or not.
@@ -125,10 +149,38 @@ type Permission struct {
 //
 // Without OptIn it is section 3 of RFC 9111: any final status with explicit
 // freshness or public, and the statuses of RFC 9110, section 15.1 without. What
-// could neither be served nor validated is not stored. must-understand is not
-// implemented, so it permits nothing.
+// could neither be served nor validated is not stored.
 func Storable(req Request, resp Response, p Permission) Reason {
-	d := responseDirectives(resp.Header)
+	if req.Method != http.MethodGet {
+		return ReasonMethod
+	}
+	return storable(req, resp, p)
+}
+
+// StorablePost decides whether the response to a POST may be stored as that of a
+// later GET (RFC 9110, section 9.3.3): by all the rules of [Storable], if it is
+// a success and has an explicit lifetime. CacheFor does not stand in for that.
+// That the Content-Location is the target of the request is for the caller to
+// see to; see [SameOrigin].
+func StorablePost(req Request, resp Response, p Permission) Reason {
+	switch {
+	case req.Method != http.MethodPost:
+		return ReasonMethod
+	case resp.Status < 200 || resp.Status > 299:
+		return ReasonStatus
+	}
+	if r := storable(req, resp, p); r != ReasonStorable {
+		return r
+	}
+	if FreshnessLifetime(resp).Source == None {
+		return ReasonNoFreshness
+	}
+	return ReasonStorable
+}
+
+// storable is Storable for any method.
+func storable(req Request, resp Response, p Permission) Reason {
+	d, _ := governing(resp)
 	if r := forbidden(req, resp, d, p); r != ReasonStorable {
 		return r
 	}
@@ -141,30 +193,25 @@ func Storable(req Request, resp Response, p Permission) Reason {
 		return ReasonStorable
 	case p.OptIn:
 		switch {
-		case !SharedExplicitly(resp.Header):
+		case !SharedExplicitly(resp):
 			return ReasonNotOptedIn
 		case resp.Status >= 400:
 			return ReasonStatus
 		case d.unqualified("no-cache"):
 			return ReasonNoCache
 		case len(values(req.Header, "Cookie")) > 0 && !forAll:
-			// Only an s-maxage of 0 comes here as long as Cache-Control alone
-			// can opt in; a field without these directives would too.
 			return ReasonCookie
 		case FreshnessLifetime(resp).Duration <= InitialAge(resp):
 			return ReasonAlreadyStale
 		}
 		return ReasonStorable
 	}
-	return storableBySection3(resp, d)
+	return storableBySection3(resp, d, p)
 }
 
 // forbidden returns what forbids storing a response whoever asks for it, or
 // ReasonStorable.
 func forbidden(req Request, resp Response, d Directives, p Permission) Reason {
-	if req.Method != http.MethodGet {
-		return ReasonMethod
-	}
 	if ParseCacheControl(values(req.Header, "Cache-Control")).Has("no-store") {
 		return ReasonRequestNoStore
 	}
@@ -173,7 +220,9 @@ func forbidden(req Request, resp Response, d Directives, p Permission) Reason {
 		return ReasonPartial
 	case resp.Status < 200, resp.Status > 599, resp.Status == http.StatusNotModified:
 		return ReasonStatus
-	case d.Has("no-store"):
+	case d.Has("must-understand") && !understood(resp.Status):
+		return ReasonNotUnderstood
+	case d.Has("no-store") && !d.says("must-understand"):
 		return ReasonNoStore
 	case d.Has("private"):
 		return ReasonPrivate
@@ -205,19 +254,20 @@ func forbidden(req Request, resp Response, d Directives, p Permission) Reason {
 	return ReasonStorable
 }
 
-// SharedExplicitly reports whether a response header asks shared caches to
-// store the response: Cache-Control has s-maxage, or public and max-age. This
-// is the place for the fields that are addressed to such caches alone, the
-// targeted ones of RFC 9213 and Surrogate-Control; they say nothing yet.
+// SharedExplicitly reports whether a response asks shared caches to store it: a
+// targeted field or Surrogate-Control governs and has a lifetime, or
+// Cache-Control has s-maxage, or public and max-age.
 //
 // It is a wish and not yet a permission: see [Storable].
-func SharedExplicitly(h http.Header) bool {
-	d := responseDirectives(h)
-	return d.Has("s-maxage") || d.says("public") && d.Has("max-age")
+func SharedExplicitly(r Response) bool {
+	d, targeted := governing(r)
+	return d.Has("s-maxage") || d.Has("max-age") && (targeted || d.says("public"))
 }
 
 // sharedReuse reports whether one user's response may answer another's request
-// (RFC 9111, section 3.5). An s-maxage that cannot be read permits nothing;
+// (RFC 9111, section 3.5), by the directives that govern it: a targeted field
+// without one of these three permits nothing, though Cache-Control have them
+// all, and Surrogate-Control does not know them. An s-maxage that cannot be read permits nothing;
 // neither does one of 0, which asks for validation before each reuse.
 func sharedReuse(d Directives) bool {
 	if lifetime, _ := d.Seconds("s-maxage"); lifetime > 0 {
@@ -243,12 +293,12 @@ func announcesTrailers(h http.Header) bool {
 // storableBySection3 is the last item of RFC 9111, section 3: what makes a
 // response cacheable by itself. Section 3 would also allow to store what can
 // never be used; that is left out, as the section says other caches do.
-func storableBySection3(resp Response, d Directives) Reason {
-	lifetime := FreshnessLifetime(resp)
+func storableBySection3(resp Response, d Directives, p Permission) Reason {
+	lifetime := p.Lifetime(resp)
 	if lifetime.Source == None && !d.says("public") && !heuristicallyCacheable(resp.Status) {
 		return ReasonNoFreshness
 	}
-	if hasValidator(resp.Header) {
+	if !ValidatorsOf(resp.Header).Empty() {
 		return ReasonStorable // stale or not, it can be validated
 	}
 	whileRevalidate, ifError := StaleWindows(resp)
@@ -263,26 +313,26 @@ func storableBySection3(resp Response, d Directives) Reason {
 	return ReasonStorable
 }
 
-// hasValidator reports whether a response can be validated (RFC 9110, section
-// 8.8): it has an entity tag or a modification date.
-func hasValidator(h http.Header) bool {
-	if lines := values(h, "Etag"); len(lines) > 0 {
-		if _, ok := parseETag(trimOWS(lines[0])); ok {
-			return true
-		}
-	}
-	if lines := values(h, "Last-Modified"); len(lines) > 0 {
-		_, ok := ParseDate(lines[0])
-		return ok
-	}
-	return false
-}
-
 // heuristicallyCacheable lists the statuses of RFC 9110, section 15.1, without
 // 206, which is never stored.
 func heuristicallyCacheable(status int) bool {
 	switch status {
 	case 200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501:
+		return true
+	}
+	return false
+}
+
+// understood lists the statuses whose rules on caching are known and kept, for
+// must-understand (RFC 9111, section 5.2.2.3): those of RFC 9110, section 15,
+// without the ones that have no meaning (306, 402, 418) or had one (305), and
+// without the ones that are about a part or a condition (206, 304, 412, 416).
+func understood(status int) bool {
+	switch status {
+	case 200, 201, 202, 203, 204, 205,
+		300, 301, 302, 303, 307, 308,
+		400, 401, 403, 404, 405, 406, 407, 408, 409, 410, 411, 413, 414, 415, 417, 421, 422, 426,
+		500, 501, 502, 503, 504, 505:
 		return true
 	}
 	return false

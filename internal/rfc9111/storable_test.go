@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,7 +67,7 @@ func TestOptInStoresNothingUnasked(t *testing.T) {
 		{`public, max-age=60, no-cache="X-Session"`, rfc9111.ReasonStorable},
 		{`public, max-age=60, no-cache="X-Session`, rfc9111.ReasonNoCache},
 		{"public, max-age=60, no-store", rfc9111.ReasonNoStore},
-		{"public, max-age=60, no-store, must-understand", rfc9111.ReasonNoStore},
+		{"public, max-age=60, no-store, must-understand", rfc9111.ReasonStorable},
 		{"public, max-age=60, private", rfc9111.ReasonPrivate},
 		{`public, max-age=60, private="X-Session"`, rfc9111.ReasonPrivate},
 	} {
@@ -311,7 +312,7 @@ func TestSharedExplicitly(t *testing.T) {
 		"s-maxage=0": true, // it speaks to shared caches; what it says is another matter
 		"private":    false,
 	} {
-		assert.Equal(t, want, rfc9111.SharedExplicitly(header("Cache-Control", cc)), cc)
+		assert.Equal(t, want, rfc9111.SharedExplicitly(response(200, "Cache-Control", cc)), cc)
 	}
 }
 
@@ -329,6 +330,159 @@ func TestRFC9211_2_8_ReasonsAreTokens(t *testing.T) {
 	assert.Equal(t, "unknown", rfc9111.Reason(255).String())
 }
 
+func TestRFC9111_5_2_2_3_MustUnderstand(t *testing.T) {
+	for status := range 700 {
+		without := rfc9111.Storable(get, response(status, "Cache-Control", "max-age=60"), byRFC)
+		with := rfc9111.Storable(get, response(status, "Cache-Control", "max-age=60, must-understand"), byRFC)
+		noStore := rfc9111.Storable(get, response(status, "Cache-Control", "no-store, max-age=60, must-understand"), byRFC)
+		assert.Equal(t, with, noStore, status)
+		if without != rfc9111.ReasonStorable {
+			assert.Equal(t, without, with, status)
+			continue
+		}
+		want := rfc9111.ReasonNotUnderstood
+		switch status {
+		case 200, 201, 202, 203, 204, 205, 300, 301, 302, 303, 307, 308,
+			400, 401, 403, 404, 405, 406, 407, 408, 409, 410, 411, 413, 414, 415, 417, 421, 422, 426,
+			500, 501, 502, 503, 504, 505:
+			want = rfc9111.ReasonStorable
+		}
+		assert.Equal(t, want, with, status)
+	}
+	for cc, want := range map[string]rfc9111.Reason{
+		"no-store, must-understand, max-age=60":          rfc9111.ReasonStorable,
+		"No-Store, MUST-Understand, s-maxage=60":         rfc9111.ReasonStorable,
+		"no-store, must-understand, private, max-age=60": rfc9111.ReasonPrivate,
+		"no-store, must-understand, no-cache":            rfc9111.ReasonNoCache,
+		// What cannot be read does not permit.
+		"no-store, must-understand=1, max-age=60":      rfc9111.ReasonNoStore,
+		"no-store, must-understand x, max-age=60":      rfc9111.ReasonNoStore,
+		`no-store, x="must-understand", max-age=60`:    rfc9111.ReasonNoStore,
+		`no-store, x="a, must-understand, max-age=60`:  rfc9111.ReasonNoStore,
+		"must-understand, must-understand=1, no-store": rfc9111.ReasonNoStore,
+		"no-store, must-understanding, max-age=60":     rfc9111.ReasonNoStore,
+	} {
+		assert.Equal(t, want.String(), rfc9111.Storable(get, response(200, "Cache-Control", cc), byRFC).String(), cc)
+	}
+	assert.Equal(t, rfc9111.ReasonNotUnderstood, rfc9111.Storable(get, response(299, "Cache-Control", "max-age=60, must-understand=1"), byRFC), "but it forbids")
+
+	both := response(200, "Cache-Control", "no-store, must-understand")
+	assert.Equal(t, rfc9111.ReasonStorable, rfc9111.Storable(get, both, byHandler))
+	assert.Equal(t, rfc9111.ReasonNotOptedIn, rfc9111.Storable(get, both, optIn))
+	assert.Equal(t, rfc9111.ReasonRequestNoStore, rfc9111.Storable(request("Cache-Control", "no-store"), both, byHandler), "the request's is another")
+	assert.Equal(t, rfc9111.ReasonNoStore, rfc9111.Storable(get, behind("Cdn-Cache-Control", "no-store", "Cache-Control", "must-understand"), byRFC))
+	assert.Equal(t, rfc9111.ReasonStorable, rfc9111.Storable(get, behind("Cdn-Cache-Control", "no-store, must-understand, max-age=60"), byRFC))
+}
+
+func TestRFC9111_4_2_2_Heuristics(t *testing.T) {
+	modified, later := httpDate(noon.Add(-1000*time.Minute)), httpDate(noon.Add(time.Hour))
+	const day = 24 * time.Hour
+	for name, c := range map[string]struct {
+		status int
+		header []string
+		limit  time.Duration
+		want   time.Duration
+	}{
+		"a tenth":                   {200, []string{"Last-Modified", modified}, day, 100 * time.Minute},
+		"at most the limit":         {200, []string{"Last-Modified", modified}, time.Minute, time.Minute},
+		"no limit, no heuristics":   {200, []string{"Last-Modified", modified}, 0, 0},
+		"a negative limit":          {200, []string{"Last-Modified", modified}, -1, 0},
+		"from Date":                 {200, []string{"Last-Modified", modified, "Date", httpDate(noon.Add(-500 * time.Minute))}, day, 50 * time.Minute},
+		"unreadable Date":           {200, []string{"Last-Modified", modified, "Date", "now"}, day, 100 * time.Minute},
+		"modified just now":         {200, []string{"Last-Modified", httpDate(noon)}, day, 0},
+		"modified in the future":    {200, []string{"Last-Modified", later}, day, 0},
+		"in the year 1":             {200, []string{"Last-Modified", "Mon, 01 Jan 0001 00:00:00 GMT"}, 1 << 62, forEver / 10},
+		"RFC 850":                   {200, []string{"Last-Modified", "Friday, 13-Mar-26 19:20:00 GMT"}, day, 100 * time.Minute},
+		"no Last-Modified":          {200, []string{"Etag", `"a"`}, day, 0},
+		"unreadable Last-Modified":  {200, []string{"Last-Modified", "today"}, day, 0},
+		"two that differ":           {200, []string{"Last-Modified", modified, "Last-Modified", later}, day, 0},
+		"heuristically cacheable":   {404, []string{"Last-Modified", modified}, day, 100 * time.Minute},
+		"not so":                    {302, []string{"Last-Modified", modified}, day, 0},
+		"not so, but public":        {302, []string{"Last-Modified", modified, "Cache-Control", "public"}, day, 100 * time.Minute},
+		"not so, public=1":          {302, []string{"Last-Modified", modified, "Cache-Control", "public=1"}, day, 0},
+		"explicit":                  {200, []string{"Last-Modified", modified, "Cache-Control", "max-age=60"}, day, 0},
+		"explicitly stale":          {200, []string{"Last-Modified", modified, "Cache-Control", "max-age=0"}, day, 0},
+		"explicit and unreadable":   {200, []string{"Last-Modified", modified, "Cache-Control", "max-age=x"}, day, 0},
+		"Expires":                   {200, []string{"Last-Modified", modified, "Expires", later}, day, 0},
+		"unreadable Expires":        {200, []string{"Last-Modified", modified, "Expires", "0"}, day, 0},
+		"a targeted field, without": {200, []string{"Last-Modified", modified, "Expires", later, "Cache-Control", "max-age=5", "Cdn-Cache-Control", "none"}, day, 100 * time.Minute},
+		"a targeted field, with":    {200, []string{"Last-Modified", modified, "Cdn-Cache-Control", "max-age=5"}, day, 0},
+		"a targeted public":         {302, []string{"Last-Modified", modified, "Cdn-Cache-Control", "public"}, day, 100 * time.Minute},
+		"public, not for us":        {302, []string{"Last-Modified", modified, "Cdn-Cache-Control", "none", "Cache-Control", "public"}, day, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := behind(c.header...)
+			r.Status = c.status
+			want := rfc9111.Lifetime{}
+			if c.want != 0 {
+				want = rfc9111.Lifetime{Duration: c.want, Source: rfc9111.Heuristic}
+			}
+			assert.Equal(t, want, rfc9111.HeuristicLifetime(r, c.limit))
+
+			explicit := rfc9111.FreshnessLifetime(r)
+			assert.Equal(t, explicit, rfc9111.Permission{}.Lifetime(r))
+			assert.Equal(t, explicit, rfc9111.Permission{OptIn: true, Heuristic: c.limit}.Lifetime(r))
+			if explicit.Source == rfc9111.None {
+				assert.Equal(t, want, rfc9111.Permission{Heuristic: c.limit}.Lifetime(r))
+			} else {
+				assert.Equal(t, explicit, rfc9111.Permission{Heuristic: c.limit}.Lifetime(r))
+			}
+		})
+	}
+	r := rfc9111.Response{Status: 200, Header: header("Last-Modified", modified)}
+	assert.Equal(t, rfc9111.Lifetime{}, rfc9111.HeuristicLifetime(r, day), "nobody knows when")
+
+	p := rfc9111.Permission{OptIn: true, Heuristic: day}
+	assert.Equal(t, rfc9111.ReasonNotOptedIn, rfc9111.Storable(get, response(200, "Last-Modified", modified), p))
+	assert.Equal(t, rfc9111.ReasonStorable, rfc9111.Storable(get, response(200, "Last-Modified", modified), rfc9111.Permission{Heuristic: day}))
+	assert.Equal(t, rfc9111.ReasonNoFreshness, rfc9111.Storable(get, response(302, "Last-Modified", modified), rfc9111.Permission{Heuristic: day}))
+}
+
+func TestRFC9110_9_3_3_StorablePost(t *testing.T) {
+	post := rfc9111.Request{Method: "POST", Header: http.Header{}}
+	fresh := []string{"Cache-Control", "public, max-age=60"}
+	for _, method := range []string{"GET", "HEAD", "PUT", "post", ""} {
+		req := rfc9111.Request{Method: method, Header: http.Header{}}
+		assert.Equal(t, rfc9111.ReasonMethod, rfc9111.StorablePost(req, response(200, fresh...), byRFC), method)
+	}
+	for status := range 700 {
+		want := rfc9111.ReasonStatus
+		switch {
+		case status == 206:
+			want = rfc9111.ReasonPartial
+		case status >= 200 && status <= 299:
+			want = rfc9111.ReasonStorable
+		}
+		for _, p := range []rfc9111.Permission{optIn, byHandler, byRFC} {
+			assert.Equal(t, want, rfc9111.StorablePost(post, response(status, fresh...), p), status)
+		}
+	}
+	for name, c := range map[string]struct {
+		header              []string
+		optIn, handler, rfc rfc9111.Reason
+	}{
+		"nothing":       {nil, rfc9111.ReasonNotOptedIn, rfc9111.ReasonNoFreshness, rfc9111.ReasonNoFreshness},
+		"a validator":   {[]string{"Etag", `"a"`, "Cache-Control", "public"}, rfc9111.ReasonNotOptedIn, rfc9111.ReasonNoFreshness, rfc9111.ReasonNoFreshness},
+		"heuristic":     {[]string{"Last-Modified", httpDate(noon.AddDate(-1, 0, 0))}, rfc9111.ReasonNotOptedIn, rfc9111.ReasonNoFreshness, rfc9111.ReasonNoFreshness},
+		"max-age":       {[]string{"Cache-Control", "max-age=60"}, rfc9111.ReasonNotOptedIn, rfc9111.ReasonStorable, rfc9111.ReasonStorable},
+		"Expires":       {[]string{"Expires", httpDate(noon.Add(time.Hour))}, rfc9111.ReasonNotOptedIn, rfc9111.ReasonStorable, rfc9111.ReasonStorable},
+		"already stale": {[]string{"Cache-Control", "s-maxage=0"}, rfc9111.ReasonAlreadyStale, rfc9111.ReasonStorable, rfc9111.ReasonAlreadyStale},
+		"no-store":      {[]string{"Cache-Control", "s-maxage=60, no-store"}, rfc9111.ReasonNoStore, rfc9111.ReasonNoStore, rfc9111.ReasonNoStore},
+		"private":       {[]string{"Cache-Control", "s-maxage=60, private"}, rfc9111.ReasonPrivate, rfc9111.ReasonPrivate, rfc9111.ReasonPrivate},
+		"Set-Cookie":    {[]string{"Cache-Control", "s-maxage=60", "Set-Cookie", "a=1"}, rfc9111.ReasonSetCookie, rfc9111.ReasonSetCookie, rfc9111.ReasonSetCookie},
+		"Vary: *":       {[]string{"Cache-Control", "s-maxage=60", "Vary", "*"}, rfc9111.ReasonVaryStar, rfc9111.ReasonVaryStar, rfc9111.ReasonVaryStar},
+	} {
+		heuristic := byRFC
+		heuristic.Heuristic = time.Hour
+		assert.Equal(t, c.optIn.String(), rfc9111.StorablePost(post, response(200, c.header...), optIn).String(), name)
+		assert.Equal(t, c.handler.String(), rfc9111.StorablePost(post, response(200, c.header...), byHandler).String(), name)
+		assert.Equal(t, c.rfc.String(), rfc9111.StorablePost(post, response(200, c.header...), heuristic).String(), name)
+	}
+	authorized := rfc9111.Request{Method: "POST", Header: http.Header{"Authorization": {"x"}}}
+	assert.Equal(t, rfc9111.ReasonAuthorization, rfc9111.StorablePost(authorized, response(200, "Cache-Control", "max-age=60"), byRFC))
+	assert.Equal(t, rfc9111.ReasonMethod, rfc9111.Storable(post, response(200, fresh...), byRFC))
+}
+
 // drawExchange draws a request, a response and a permission; most of them are
 // near the border between stored and not.
 func drawExchange(t *rapid.T) (rfc9111.Request, rfc9111.Response, rfc9111.Permission) {
@@ -341,12 +495,15 @@ func drawExchange(t *rapid.T) (rfc9111.Request, rfc9111.Response, rfc9111.Permis
 	}
 	resp := rfc9111.Response{Header: http.Header{}, Received: noon}
 	resp.Status = rapid.SampledFrom([]int{200, 200, 204, 206, 302, 304, 404, 503, 103}).Draw(t, "status")
+	if rapid.Bool().Draw(t, "targets") {
+		resp.Targets = []string{"CDN-Cache-Control", "Surrogate-Control"}
+	}
 	for range rapid.IntRange(0, 3).Draw(t, "lines") {
 		members := rapid.SliceOfN(rapid.SampledFrom([]string{
 			"public", "max-age=60", "s-maxage=60", "max-age=0", "must-revalidate", "no-cache", `no-cache="x"`, "immutable",
 			`x="a`, `x="a, b"`, `x=a"b`, "max-age", "public=1", "", "stale-if-error=9", `y="\`, `"`,
 		}), 0, 4).Draw(t, "members")
-		key := pick("key", "Cache-Control", "cache-control")
+		key := pick("key", "Cache-Control", "cache-control", "Cdn-Cache-Control", "Surrogate-Control")
 		resp.Header[key] = append(resp.Header[key], strings.Join(members, ", "))
 	}
 	for _, name := range []string{"Set-Cookie", "Vary", "Etag", "Age", "Content-Range"} {
@@ -358,6 +515,7 @@ func drawExchange(t *rapid.T) (rfc9111.Request, rfc9111.Response, rfc9111.Permis
 		ByHandler:   rapid.Bool().Draw(t, "by handler"),
 		OptIn:       rapid.Bool().Draw(t, "opt in"),
 		Uncacheable: setByDef,
+		Heuristic:   rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(t, "heuristic"),
 	}
 }
 
@@ -367,6 +525,7 @@ func TestRFC9111_3_VetoesNeverMakeMoreStorable(t *testing.T) {
 		t.Run(veto, func(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) {
 				req, resp, p := drawExchange(t)
+				resp.Targets = nil // else it may be said in a field that means nothing
 				key := rapid.SampledFrom([]string{"Cache-Control", "cache-control", "CACHE-CONTROL"}).Draw(t, "veto key")
 				said := rapid.SampledFrom([]string{veto, strings.ToUpper(veto), veto + `="x"`, veto + "; x"}).Draw(t, "veto")
 				lines := resp.Header[key]
@@ -391,6 +550,46 @@ func TestRFC9111_3_VetoesNeverMakeMoreStorable(t *testing.T) {
 	}
 }
 
+// Nor does a no-store that goes with must-understand, or one in any of the fields
+// that may govern.
+func TestRFC9111_3_NoStoreNeverMakesMoreStorable(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		req, resp, p := drawExchange(t)
+		if rapid.Bool().Draw(t, "must-understand") {
+			resp.Header.Add("Cache-Control", "must-understand")
+		}
+		if rfc9111.Storable(req, resp, p) == rfc9111.ReasonStorable {
+			return
+		}
+		key := rapid.SampledFrom([]string{"Cache-Control", "Surrogate-Control"}).Draw(t, "key")
+		resp.Header[key] = append(slices.Clip(resp.Header[key]), "no-store")
+		if rfc9111.Storable(req, resp, p) == rfc9111.ReasonStorable {
+			t.Fatalf("stored because of no-store: %v", resp.Header)
+		}
+	})
+}
+
+func TestRFC9111_3_5_AuthorizationNeverMakesMoreStorable(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		req, resp, p := drawExchange(t)
+		post := rfc9111.Request{Method: "POST", Header: req.Header}
+		before, beforePost := rfc9111.Storable(req, resp, p), rfc9111.StorablePost(post, resp, p)
+		req.Header.Set(rapid.SampledFrom([]string{"Authorization", "Cookie"}).Draw(t, "credentials"), "x")
+		if got := rfc9111.Storable(req, resp, p); got == rfc9111.ReasonStorable && before != got {
+			t.Fatalf("stored because of credentials, not without: %s", before)
+		}
+		if got := rfc9111.StorablePost(post, resp, p); got == rfc9111.ReasonStorable && beforePost != got {
+			t.Fatalf("stored because of credentials, not without: %s", beforePost)
+		}
+		if beforePost == rfc9111.ReasonStorable {
+			asGet := rfc9111.Request{Method: "GET", Header: http.Header{}}
+			if got := rfc9111.Storable(asGet, resp, p); got != rfc9111.ReasonStorable {
+				t.Fatalf("stored of a POST, and of a GET %s", got)
+			}
+		}
+	})
+}
+
 // The handler's word and the weaker policy only ever add permissions.
 func TestPermissionsNeverForbid(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -402,6 +601,7 @@ func TestPermissionsNeverForbid(t *testing.T) {
 			{ByHandler: true, OptIn: p.OptIn, Uncacheable: p.Uncacheable},
 			{ByHandler: p.ByHandler, Uncacheable: p.Uncacheable},
 			{ByHandler: p.ByHandler, OptIn: p.OptIn},
+			{ByHandler: p.ByHandler, OptIn: p.OptIn, Uncacheable: p.Uncacheable, Heuristic: time.Hour},
 		} {
 			if got := rfc9111.Storable(req, resp, more); got != rfc9111.ReasonStorable {
 				t.Fatalf("%+v permits, %+v says %s", p, more, got)

@@ -32,29 +32,3 @@ func VaryNames(h http.Header) (names []string, star bool) {
 	slices.Sort(names)
 	return slices.Compact(names), false
 }
-
-// SelectingValue returns the value of a request header as it is compared for
-// Vary (RFC 9111, section 4.1): its lines joined with ", ", whitespace around
-// each of them and around the whole removed. A field that is absent matches
-// only one that is absent, not an empty one, so present tells these apart. The
-// name is canonical, as from [VaryNames].
-//
-// For a single line it allocates nothing. Host is never there: net/http keeps
-// it in Request.Host, and it is part of every cache key anyway.
-func SelectingValue(h http.Header, name string) (value string, present bool) {
-	lines := h[name]
-	switch len(lines) {
-	case 0:
-		return "", false
-	case 1:
-		return trimOWS(lines[0]), true
-	}
-	var b strings.Builder
-	for i, line := range lines {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString(trimOWS(line))
-	}
-	return trimOWS(b.String()), true
-}

@@ -46,42 +46,6 @@ func TestRFC9111_4_1_VaryNames(t *testing.T) {
 	}
 }
 
-func TestRFC9111_4_1_SelectingValue(t *testing.T) {
-	for name, c := range map[string]struct {
-		lines   []string
-		value   string
-		present bool
-	}{
-		"absent":         {nil, "", false},
-		"empty":          {[]string{""}, "", true},
-		"blank":          {[]string{" \t"}, "", true},
-		"one line":       {[]string{"de, en"}, "de, en", true},
-		"trimmed":        {[]string{" de, en\t"}, "de, en", true},
-		"lines":          {[]string{"de", "en"}, "de, en", true},
-		"lines, trimmed": {[]string{" de\t", " en "}, "de, en", true},
-		"empty line":     {[]string{"de", ""}, "de,", true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			h := http.Header{}
-			if c.lines != nil {
-				h["Accept-Language"] = c.lines
-			}
-			value, present := rfc9111.SelectingValue(h, "Accept-Language")
-			assert.Equal(t, c.value, value)
-			assert.Equal(t, c.present, present)
-		})
-	}
-	// One field on two lines is the same as its combination on one.
-	two, _ := rfc9111.SelectingValue(http.Header{"A": {"de", ""}}, "A")
-	one, _ := rfc9111.SelectingValue(http.Header{"A": {"de, "}}, "A")
-	assert.Equal(t, one, two)
-}
-
-func TestSelectingValueAllocatesNothing(t *testing.T) {
-	h := http.Header{"Accept-Language": {" de, en "}}
-	assert.Zero(t, testing.AllocsPerRun(100, func() { rfc9111.SelectingValue(h, "Accept-Language") }))
-}
-
 func FuzzVaryNames(f *testing.F) {
 	for _, s := range []string{"", "*", "Accept, accept-encoding", ",,a b", "Cookie,\t*", "a,b,c,A"} {
 		f.Add(s, "Origin")
