@@ -149,7 +149,9 @@ func (p Permission) Lifetime(r Response) Lifetime {
 //
 // Without OptIn it is section 3 of RFC 9111: any final status with explicit
 // freshness or public, and the statuses of RFC 9110, section 15.1 without. What
-// could neither be served nor validated is not stored.
+// could neither be served nor validated is not stored; nor is, which the RFC
+// leaves open, the response to a request with Cookie that has no lifetime and does
+// not say public.
 func Storable(req Request, resp Response, p Permission) Reason {
 	if req.Method != http.MethodGet {
 		return ReasonMethod
@@ -206,7 +208,19 @@ func storable(req Request, resp Response, p Permission) Reason {
 		}
 		return ReasonStorable
 	}
+	if len(values(req.Header, "Cookie")) > 0 && !declared(resp, d) {
+		return ReasonCookie
+	}
 	return storableBySection3(resp, d, p)
+}
+
+// declared reports whether a response says of itself that it may be used again:
+// by public, or by a lifetime. A page for one user that says nothing, or asks to
+// be validated each time, must not be stored for its validator alone: a handler
+// that compares a modification date and looks at no cookie would confirm it to
+// another user.
+func declared(resp Response, d Directives) bool {
+	return d.says("public") || FreshnessLifetime(resp).Duration > 0 && !d.unqualified("no-cache")
 }
 
 // forbidden returns what forbids storing a response whoever asks for it, or

@@ -272,6 +272,25 @@ func TestOptInCookies(t *testing.T) {
 	}
 }
 
+// Without a word that it is for all, what can only be validated is not kept from
+// a request with a cookie: the handler might confirm it to somebody else.
+func TestRFC9111_CookieAndAValidator(t *testing.T) {
+	for cc, want := range map[string]rfc9111.Reason{
+		"":                           rfc9111.ReasonCookie,
+		"no-cache":                   rfc9111.ReasonCookie,
+		"no-cache, max-age=60":       rfc9111.ReasonCookie,
+		"max-age=0, must-revalidate": rfc9111.ReasonCookie,
+		"public, no-cache":           rfc9111.ReasonStorable,
+		"max-age=60":                 rfc9111.ReasonStorable,
+		"s-maxage=60":                rfc9111.ReasonStorable,
+	} {
+		resp := response(200, "Cache-Control", cc, "Last-Modified", httpDate(noon.Add(-time.Hour)))
+		got := rfc9111.Storable(request("Cookie", "session=1"), resp, byRFC)
+		assert.Equal(t, want, got, "%q: %s", cc, got)
+		assert.Equal(t, rfc9111.ReasonStorable, rfc9111.Storable(request(), resp, byRFC), "%q without a cookie", cc)
+	}
+}
+
 func TestRFC9111_3_WhatMakesAResponseCacheable(t *testing.T) {
 	later := httpDate(noon.Add(time.Hour))
 	for name, c := range map[string]struct {
