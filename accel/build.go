@@ -25,9 +25,10 @@ type lifespan struct {
 	mustRevalidate           bool
 }
 
-// lifespanOf returns the lifespan of a response: by the handler's word if it
-// gave it, else by HTTP's (RFC 9111, section 4.2).
-func (o *options) lifespanOf(resp rfc9111.Response, w wishes) lifespan {
+// lifespan returns that of the response: by the handler's word if it gave it, else
+// by HTTP's (RFC 9111, section 4.2).
+func (fl *fill) lifespan(w wishes) lifespan {
+	resp := fl.response
 	l := lifespan{date: resp.Received}
 	if w.asked {
 		// Date and Age of the header do not matter: the response is served with
@@ -43,19 +44,16 @@ func (o *options) lifespanOf(resp rfc9111.Response, w wishes) lifespan {
 			}
 		}
 		l.initialAge = age - resp.Received.Sub(l.date)
-		lifetime := rfc9111.FreshnessLifetime(resp)
-		switch {
-		case rfc9111.NeedsValidation(resp):
-			lifetime.Duration = 0 // section 5.2.2.4
-		case lifetime.Source == rfc9111.None && o.policy != OptIn:
-			lifetime = rfc9111.HeuristicLifetime(resp, o.heuristic)
+		lifetime := fl.permission.Lifetime(resp).Duration
+		if rfc9111.NeedsValidation(resp) {
+			lifetime = 0 // section 5.2.2.4
 		}
-		l.freshUntil = resp.Received.Add(lifetime.Duration - age)
+		l.freshUntil = resp.Received.Add(lifetime - age)
 		l.whileRevalidate, l.ifError = rfc9111.StaleWindows(resp)
 		l.mustRevalidate = rfc9111.MustRevalidate(resp)
 	}
 	l.keepUntil = l.freshUntil.Add(max(l.whileRevalidate, l.ifError))
-	if o.policy != OptIn && !rfc9111.ValidatorsOf(resp.Header).Empty() {
+	if fl.cache.opts.policy != OptIn && !rfc9111.ValidatorsOf(resp.Header).Empty() {
 		l.keepUntil = l.keepUntil.Add(keepForValidation)
 	}
 	return l
@@ -82,7 +80,7 @@ func (fl *fill) build(w wishes) *Entry {
 		Vary:     names,
 
 		Status: c.status,
-		ETag:   handlersETag(c.fields),
+		ETag:   rfc9111.ValidatorsOf(c.fields).ETag,
 		Marks:  []Hash{url.Hash, url.Target},
 	}
 	fl.giveLife(e)
@@ -202,14 +200,6 @@ func hasTrailers(h http.Header) bool {
 
 func severalCodings(contentEncoding string) bool { return strings.Contains(contentEncoding, ",") }
 
-// handlersETag returns the entity tag that the handler gave, if it is one.
-func handlersETag(h http.Header) string {
-	if tags := h["Etag"]; len(tags) == 1 && validETag(tags[0]) {
-		return tags[0]
-	}
-	return ""
-}
-
 // representations returns the body in the codings that are stored, the best one
 // first, and the length of its identity.
 //
@@ -218,7 +208,7 @@ func handlersETag(h http.Header) string {
 // coding is made of it, because its decoded form would be ours and not the
 // handler's.
 func representations(h http.Header, status int, contentType string, body []byte, limit int64) ([]Body, int64) {
-	etag := handlersETag(h)
+	etag := rfc9111.ValidatorsOf(h).ETag
 	if etag == "" && status >= 200 && status < 300 && bodyAllowed(status) {
 		etag = contentETag(contentType, body)
 	}

@@ -313,7 +313,7 @@ func (fl *fill) judge(status int, h http.Header, length int64) (reason string) {
 	if reason := wishes.forbid(); reason != storable {
 		return reason
 	}
-	fl.life = o.lifespanOf(fl.response, wishes)
+	fl.life = fl.lifespan(wishes)
 	return fl.fits(h, length)
 }
 

@@ -80,18 +80,12 @@ func (m *miss) classify(found finding, now time.Time) {
 
 // validators returns what the handler is asked to confirm of the entry that was
 // found (RFC 9111, section 4.3.1). It is empty if there is none to be confirmed.
-func (m *miss) validators() (v rfc9111.Validators) {
+func (m *miss) validators() rfc9111.Validators {
 	e := m.found.entry
 	if e == nil || m.cache.opts.policy == OptIn || m.never != storable {
-		return v
+		return rfc9111.Validators{}
 	}
-	v.ETag = e.ETag
-	for _, f := range e.Header {
-		if f.Name == "Last-Modified" && len(f.Values) != 0 {
-			v.LastModified = f.Values[0]
-		}
-	}
-	return v
+	return e.validators()
 }
 
 // notCached answers a request with only-if-cached that cannot be answered from

@@ -97,7 +97,7 @@ func (fl *fill) renewed(old *Entry, w wishes) (e *Entry, reason string, ok bool)
 		Status: old.Status, ETag: old.ETag, Bodies: old.Bodies, Length: old.Length,
 		Tags: old.Tags, Marks: slices.Clip(old.Marks),
 	}
-	fl.life = fl.cache.opts.lifespanOf(fl.response, w)
+	fl.life = fl.lifespan(w)
 	fl.giveLife(e)
 	fl.giveTags(e, w.tags)
 	fl.giveHeader(e, h)
@@ -123,15 +123,23 @@ func (fl *fill) freshen(status int, h http.Header) {
 	if e == nil || fl.r.Method != http.MethodHead || status != http.StatusOK || fl.cache.opts.policy == OptIn {
 		return
 	}
-	v := rfc9111.Validators{ETag: e.ETag}
-	for _, f := range e.Header {
-		if f.Name == "Last-Modified" && len(f.Values) != 0 {
-			v.LastModified = f.Values[0]
-		}
-	}
-	if rfc9111.HeadContradicts(v, e.Length, h) {
+	if rfc9111.HeadContradicts(e.validators(), e.Length, h) {
 		fl.drop(e)
 	}
+}
+
+// validators returns those that the handler gave.
+func (e *Entry) validators() rfc9111.Validators {
+	h := make(http.Header, 2)
+	if e.ETag != "" {
+		h["Etag"] = []string{e.ETag}
+	}
+	for _, f := range e.Header {
+		if f.Name == "Last-Modified" {
+			h[f.Name] = f.Values
+		}
+	}
+	return rfc9111.ValidatorsOf(h)
 }
 
 // drop removes an entry that is not what the handler would answer any more.

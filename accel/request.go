@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/accelhttp/accelerator/codec"
+	"github.com/accelhttp/accelerator/internal/rfc9111"
 )
 
 // A glance is what one walk over a request finds. A hit cannot afford to look
@@ -143,7 +144,7 @@ func undoETags(h http.Header) http.Header {
 		for tag := range strings.SplitSeq(line, ",") { // at a comma within a tag, there is none of ours
 			b := Body{ETag: strings.TrimSpace(tag)}
 			for _, b.Coding = range [...]string{codec.Zstd, codec.Gzip} {
-				if b.ETag != "" && b.ETag[0] == '"' && strings.HasSuffix(b.ETag, "-"+b.Coding+`"`) && validETag(b.ETag) {
+				if b.ETag != "" && b.ETag[0] == '"' && strings.HasSuffix(b.ETag, "-"+b.Coding+`"`) && rfc9111.IsETag(b.ETag) {
 					undone = append(undone, identityETag(b))
 				}
 			}

@@ -281,21 +281,6 @@ func contentETag(contentType string, body []byte) string {
 	return `"` + base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:16]) + `"`
 }
 
-// validETag reports whether a handler's ETag is one (RFC 9110, section 8.8.3).
-// One without quotes never matches what a client sends back.
-func validETag(tag string) bool {
-	opaque := strings.TrimPrefix(tag, "W/")
-	if len(opaque) < 2 || opaque[0] != '"' || opaque[len(opaque)-1] != '"' {
-		return false
-	}
-	for _, c := range []byte(opaque[1 : len(opaque)-1]) {
-		if c < 0x21 || c == '"' || c == 0x7f {
-			return false
-		}
-	}
-	return true
-}
-
 // codedETag returns the entity tag of a representation that we encode, given
 // that of its identity. A weak tag stays: it does not tell codings apart.
 func codedETag(identity, coding string) string {

@@ -164,6 +164,13 @@ type entityTag struct {
 	weak   bool
 }
 
+// IsETag reports whether a string is an entity tag (RFC 9110, section 8.8.3). One
+// without quotes never matches what a client sends back.
+func IsETag(s string) bool {
+	_, ok := parseETag(s)
+	return ok
+}
+
 // parseETag reads a string that is an entity tag and nothing else.
 func parseETag(s string) (entityTag, bool) {
 	tag, rest, ok := cutETag(s)
