@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -79,52 +77,6 @@ func TestUncacheableIsNeverSerialised(t *testing.T) {
 	})
 }
 
-// Security S4: a follower gets the answer only after it passed the check for its
-// own request.
-func TestFollowersPrivate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newCache(t, func(w http.ResponseWriter, r *http.Request) {
-			time.Sleep(200 * time.Millisecond)
-			accel.CacheFor(r.Context(), time.Hour)
-			fmt.Fprint(w, "for ", r.Header.Get("Authorization"))
-		})
-		for i, res := range crowd(c, 50, func(i int) *http.Request {
-			return newRequest("/", "Authorization", fmt.Sprint("user ", i))
-		}) {
-			equal(t, "body", body(t, res), fmt.Sprint("for user ", i))
-		}
-		for i, res := range crowd(c, 10, func(i int) *http.Request {
-			if i%2 == 0 {
-				return newRequest("/", "Authorization", fmt.Sprint("user ", i))
-			}
-			return newRequest("/")
-		}) {
-			want := "for "
-			if i%2 == 0 {
-				want = fmt.Sprint("for user ", i)
-			}
-			equal(t, "body", body(t, res), want)
-		}
-	})
-}
-
-// Security S1: nobody is given another's cookie.
-func TestFollowersSetCookie(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var n atomic.Int64
-		c := newCache(t, func(w http.ResponseWriter, r *http.Request) {
-			time.Sleep(time.Second)
-			accel.CacheFor(r.Context(), time.Hour)
-			w.Header().Set("Set-Cookie", fmt.Sprint("s=", n.Add(1)))
-		})
-		seen := map[string]bool{}
-		for _, res := range crowd(c, 100, plain) {
-			seen[res.Header.Get("Set-Cookie")] = true
-		}
-		equal(t, "different cookies", len(seen), 100)
-	})
-}
-
 // RFC 9111, section 4.1: a follower gets the variant that its own headers
 // select, and requests for one variant wait for each other.
 func TestFollowersVary(t *testing.T) {
@@ -147,32 +99,6 @@ func TestFollowersVary(t *testing.T) {
 	})
 }
 
-// The first request of a flight leaves; the others are served all the same.
-func TestLeaderLeaves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var calls atomic.Int64
-		c := newCache(t, func(w http.ResponseWriter, r *http.Request) {
-			calls.Add(1)
-			select {
-			case <-r.Context().Done():
-				return
-			case <-time.After(time.Second):
-			}
-			accel.CacheFor(r.Context(), time.Hour)
-			_, _ = io.WriteString(w, brief)
-		})
-		ctx, cancel := context.WithCancel(t.Context())
-		go do(c, newRequest("/").WithContext(ctx))
-		synctest.Wait()
-		time.AfterFunc(10*time.Millisecond, cancel)
-		for _, res := range crowd(c, 99, plain) {
-			equal(t, "body", body(t, res), brief)
-		}
-		equal(t, "handler calls", calls.Load(), 1)
-		synctest.Wait()
-	})
-}
-
 // When everybody has left, the handler's work is for nobody: it is cancelled,
 // and what it returns then, cut short perhaps, is not stored.
 func TestEverybodyLeaves(t *testing.T) {
@@ -191,52 +117,6 @@ func TestEverybodyLeaves(t *testing.T) {
 	})
 }
 
-// A slow client of the leader slows nobody.
-func TestLeaderIsSlowClient(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h, _ := page(func(*http.Request) string { time.Sleep(time.Second); return brief })
-		c := newCache(t, h)
-		slow := &slowWriter{ResponseRecorder: httptest.NewRecorder(), gate: make(chan struct{})}
-		var leader sync.WaitGroup
-		leader.Go(func() { c.ServeHTTP(slow, newRequest("/")) })
-		synctest.Wait()
-		start := time.Now()
-		for _, res := range crowd(c, 10, plain) {
-			expect(t, res, "fwd=uri-miss; collapsed")
-		}
-		equal(t, "time", time.Since(start), time.Second)
-		expect(t, get(c, "/"), "hit")
-		close(slow.gate)
-		leader.Wait()
-		equal(t, "body", slow.Body.String(), brief)
-	})
-}
-
-type slowWriter struct {
-	*httptest.ResponseRecorder
-	gate chan struct{}
-}
-
-func (w *slowWriter) Write(p []byte) (int, error) {
-	<-w.gate
-	return w.ResponseRecorder.Write(p)
-}
-
-// Who has waited long enough runs the handler.
-func TestFollowerIsNotPatientForEver(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h, calls := page(func(*http.Request) string { time.Sleep(time.Minute); return "x" })
-		c := newCache(t, h)
-		go do(c, newRequest("/"))
-		synctest.Wait()
-		start := time.Now()
-		do(c, newRequest("/"))
-		equal(t, "time", time.Since(start), 65*time.Second)
-		equal(t, "handler calls", calls.Load(), 2)
-		synctest.Wait()
-	})
-}
-
 func TestWaitNegative(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, calls := page(func(*http.Request) string { time.Sleep(time.Second); return "x" })
@@ -244,37 +124,6 @@ func TestWaitNegative(t *testing.T) {
 		crowd(c, 5, plain)
 		equal(t, "handler calls", calls.Load(), 5)
 	})
-}
-
-// Panics and Goexit release everybody: one of the others tries again, then each
-// for itself; nobody hangs.
-func TestCrashReleasesEverybody(t *testing.T) {
-	for name, crash := range map[string]func(){
-		"panic":           func() { panic("boo") },
-		"ErrAbortHandler": func() { panic(http.ErrAbortHandler) },
-		"Goexit":          runtime.Goexit,
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c := newCache(t, func(w http.ResponseWriter, r *http.Request) {
-					time.Sleep(time.Second)
-					crash()
-				})
-				var wg sync.WaitGroup
-				for range 100 {
-					wg.Go(func() {
-						defer func() { _ = recover() }()
-						do(c, newRequest("/"))
-					})
-				}
-				start := time.Now()
-				wg.Wait()
-				if d := time.Since(start); d > 3*time.Second {
-					t.Errorf("it took %v", d)
-				}
-			})
-		})
-	}
 }
 
 // A crash does not take the others' answer away.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	"github.com/accelhttp/accelerator/accel"
-	"github.com/accelhttp/accelerator/memstore"
 )
 
 // Whoever sends an If-Match that does not match gets a 412, and is the only one:
@@ -106,33 +104,6 @@ func TestForwardedIsKeyedAsReadersReadIt(t *testing.T) {
 	expect(t, get(c, "/", "Forwarded", `For="[2001:db8::1]:4711";proto=http`), "hit")
 }
 
-// In the absolute form a client says more than its target: handlers see scheme
-// and user in r.URL, and may write them into links.
-func TestAbsoluteFormIsKeyed(t *testing.T) {
-	h, _ := page(func(r *http.Request) string { return r.URL.Scheme + " " + r.URL.User.String() })
-	s := newServer(t, newCache(t, h))
-	host := strings.TrimPrefix(s.URL, "http://")
-	send := func(target string) string {
-		conn, err := net.Dial("tcp", host)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", target, host)
-		b, _ := io.ReadAll(conn)
-		return string(b)
-	}
-	send("javascript://" + host + "/")
-	send("https://" + host + "/")
-	send("http://evil:pw@" + host + "/")
-	if got := fetch(t, s.URL+"/"); got.body != " " {
-		t.Errorf("a client is told scheme and user of another: %q", got.body)
-	}
-	if got := send("http://" + host + "/"); !strings.Contains(got, "; hit;") {
-		t.Errorf("the absolute form of the same URL is no hit: %s", got)
-	}
-}
-
 // RFC 9111, section 4.2.3: a response from a clock that is fast has no age.
 func TestAgeOfDateInTheFuture(t *testing.T) {
 	clock := newClock()
@@ -178,7 +149,7 @@ func (s *forgetful) Get(ctx context.Context, key accel.Key, vary []string) (acce
 // look-up either: marks could not be forgotten while it reads.
 func TestSlowClientOfHitHoldsNoPosition(t *testing.T) {
 	h, _ := page(func(*http.Request) string { return brief })
-	s := &forgetful{Store: memstore.New()}
+	s := &forgetful{Store: newStore(t)}
 	c := newCacheOver(t, s, h)
 	get(c, "/")
 	s.forget.Store(true)

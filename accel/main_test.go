@@ -14,7 +14,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/accelhttp/accelerator/accel"
-	"github.com/accelhttp/accelerator/memstore"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -25,7 +24,7 @@ var quiet = slog.New(slog.DiscardHandler)
 // newCache returns a cache of h over a store of its own, closed after the test.
 func newCache(t testing.TB, h http.HandlerFunc, opts ...accel.Option) *accel.Cache {
 	t.Helper()
-	return newCacheOver(t, memstore.New(), h, opts...)
+	return newCacheOver(t, newStore(t), h, opts...)
 }
 
 func newCacheOver(t testing.TB, s accel.Store, h http.HandlerFunc, opts ...accel.Option) *accel.Cache {

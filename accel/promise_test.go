@@ -41,7 +41,7 @@ func TestPromise(t *testing.T) {
 	}
 }
 
-func openBolt(t *testing.T, opts ...boltstore.Option) accel.Store {
+func openBolt(t testing.TB, opts ...boltstore.Option) accel.Store {
 	s := boltstore.Open(filepath.Join(t.TempDir(), "cache.db"), append(opts, boltstore.WithLogger(quiet))...)
 	if err := s.Ping(t.Context()); err != nil {
 		t.Fatal(err)

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"pgregory.net/rapid"
-
 	"github.com/accelhttp/accelerator/accel"
 )
 
@@ -240,31 +238,6 @@ func TestKeysAreApart(t *testing.T) {
 	}
 }
 
-// Security K1: no two tuples of fields make one key.
-func TestKeyIsInjective(t *testing.T) {
-	part := rapid.StringOfN(rapid.RuneFrom([]rune("ab/?=&%;\x01\x02")), 0, 6, -1)
-	type tuple struct{ host, target, path, rawPath, query, extra string }
-	draw := func(t *rapid.T, name string) tuple {
-		return tuple{
-			"h" + part.Draw(t, name+" host"), "/" + part.Draw(t, name+" target"), part.Draw(t, name+" path"),
-			part.Draw(t, name+" raw"), part.Draw(t, name+" query"), part.Draw(t, name+" extra"),
-		}
-	}
-	key := func(x tuple) string {
-		r := &http.Request{
-			Method: "GET", Host: x.host, RequestURI: x.target, Header: http.Header{"X-Extra": {x.extra}},
-			URL: &url.URL{Path: x.path, RawPath: x.rawPath, RawQuery: x.query},
-		}
-		return accel.ResourceOf(r, func(r *http.Request) string { return r.Header.Get("X-Extra") })
-	}
-	rapid.Check(t, func(t *rapid.T) {
-		a, b := draw(t, "a"), draw(t, "b")
-		if a != b && key(a) == key(b) {
-			t.Fatalf("%+v and %+v have one key", a, b)
-		}
-	})
-}
-
 func TestWithKey(t *testing.T) {
 	h, calls := page(func(r *http.Request) string { return r.Header.Get("X-Tenant") })
 	c := newCache(t, h, accel.WithKey(func(r *http.Request) string { return r.Header.Get("X-Tenant") }))
@@ -351,52 +324,6 @@ func TestConditionsOnMiss(t *testing.T) {
 		res := get(fresh, "/", "If-Modified-Since", modified.Format(http.TimeFormat))
 		equal(t, "status", res.StatusCode, 304)
 		expect(t, res, want)
-	}
-}
-
-func TestHEADMissIsNotStored(t *testing.T) {
-	h, calls := page(func(*http.Request) string { return text })
-	c := newCache(t, h)
-	r := newRequest("/")
-	r.Method = http.MethodHead
-	expect(t, do(c, r), "fwd=uri-miss; detail=method")
-	res := get(c, "/")
-	expect(t, res, "fwd=uri-miss; stored")
-	equal(t, "body", body(t, res), text)
-	equal(t, "handler calls", calls.Load(), 2)
-}
-
-// Security S2: RFC 9111, section 3.5.
-func TestAuthorization(t *testing.T) {
-	for _, test := range []struct {
-		cc     string
-		stored bool
-	}{
-		{"", false}, {"public", true}, {"private", false}, {"s-maxage=60", true}, {"must-revalidate", true},
-		{"no-cache", false}, {"no-store", false}, {"public, private", false}, {`private="x"`, false},
-	} {
-		h := func(w http.ResponseWriter, r *http.Request) {
-			accel.CacheFor(r.Context(), time.Hour)
-			w.Header().Set("Cache-Control", test.cc)
-			_, _ = io.WriteString(w, "x")
-		}
-		c := newCache(t, h)
-		get(c, "/", "Authorization", "me")
-		if got := status(get(c, "/", "Authorization", "you")) == "hit"; got != test.stored {
-			t.Errorf("%q: hit %v", test.cc, got)
-		}
-		// Stored for everybody, it is not for those with credentials.
-		c = newCache(t, h)
-		get(c, "/")
-		if status(get(c, "/")) != "hit" {
-			continue
-		}
-		want := "hit"
-		if !test.stored {
-			want = "fwd=request; detail=authorization"
-		}
-		expect(t, get(c, "/", "Authorization", "me"), want)
-		expect(t, get(c, "/"), "hit")
 	}
 }
 

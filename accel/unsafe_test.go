@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/accelhttp/accelerator/accel"
-	"github.com/accelhttp/accelerator/memstore"
 )
 
 // A form is a site whose GETs are fresh for an hour, and whose other methods are
@@ -179,7 +178,7 @@ func TestUnsafeMethodPassesThrough(t *testing.T) {
 // A store that fails at the invalidation is nothing that the client hears of.
 func TestUnsafeMethodWhenTheStoreFails(t *testing.T) {
 	f := &form{status: 200}
-	c := newCacheOver(t, stubborn{memstore.New()}, f.ServeHTTP, accel.WithPolicy(accel.RFC9111))
+	c := newCacheOver(t, stubborn{newStore(t)}, f.ServeHTTP, accel.WithPolicy(accel.RFC9111))
 	equal(t, "status", send(c, "POST", "/a").StatusCode, 200)
 	equal(t, "store errors", c.Stats().StoreErrors, 1)
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/accelhttp/accelerator/accel"
-	"github.com/accelhttp/accelerator/memstore"
 )
 
 // A validating handler has one page in versions, speaks HTTP caching and nothing
@@ -240,7 +239,7 @@ func TestValidationRemembersControl(t *testing.T) {
 // A store that fails at a renewal changes nothing for the client.
 func TestValidationWhenTheStoreFails(t *testing.T) {
 	v, clk := &validating{version: 1}, newClock()
-	c := newCacheOver(t, &unrenewing{Store: memstore.New()}, v.ServeHTTP, accel.WithPolicy(accel.RFC9111), accel.WithClock(clk.now))
+	c := newCacheOver(t, &unrenewing{Store: newStore(t)}, v.ServeHTTP, accel.WithPolicy(accel.RFC9111), accel.WithClock(clk.now))
 	get(c, "/")
 	clk.add(61 * time.Second)
 	res := get(c, "/")
