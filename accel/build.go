@@ -71,7 +71,6 @@ func (fl *fill) build(w wishes) *Entry {
 	names, _ := rfc9111.VaryNames(c.fields)
 	q.vary(fl.r.Header, names)
 
-	url := URLMark(q.scheme, lower(q.host), q.target)
 	e := &Entry{
 		Key:      q.key,
 		At:       fl.flight.at,
@@ -81,7 +80,7 @@ func (fl *fill) build(w wishes) *Entry {
 
 		Status: c.status,
 		ETag:   rfc9111.ValidatorsOf(c.fields).ETag,
-		Marks:  []Hash{url.Hash, url.Target},
+		Marks:  q.urlMarks(),
 	}
 	fl.giveLife(e)
 	fl.giveTags(e, w.tags)

@@ -155,6 +155,7 @@ func (c *Cache) passOn(w http.ResponseWriter, r *http.Request, next http.Handler
 	if outer != nil {
 		x = &exchange{cache: c, outer: outer, passing: true}
 	}
+	shareTrailer(r)
 	r2 := r.WithContext(x.in(r.Context()))
 	r2.Header = undoETags(r.Header)
 	defer copyBack(r, r2)

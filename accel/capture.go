@@ -28,15 +28,18 @@ import (
 // does what it would have done without us, its errors included.
 //
 // The header map is that of the client's writer, so that the handler sees, and
-// may change, what middleware around the cache has put there.
+// may change, what middleware around the cache has put there. By policy RFC9111
+// it is a copy, because what is held may have to be sent while the handler goes
+// on, and a handler may write to its map at any time.
 //
 // A capture may be used by several goroutines, although no handler should; what
 // comes after the handler has returned gets errHandlerDone.
 type capture struct {
 	under http.ResponseWriter
 	fill  *fill
-	limit int64 // of the body that is kept
-	hold  int64 // of the body that is held
+	own   http.Header // the handler's, if it is not that of under
+	limit int64       // of the body that is kept
+	hold  int64       // of the body that is held
 
 	mu     sync.Mutex // guards the following, and writing to under
 	state  captureState
@@ -71,7 +74,12 @@ var bodies = sync.Pool{New: func() any {
 // maxPooledBody is the capacity up to which a buffer goes back to the pool.
 const maxPooledBody = 256 << 10
 
-func (c *capture) Header() http.Header { return c.under.Header() }
+func (c *capture) Header() http.Header {
+	if c.own != nil {
+		return c.own
+	}
+	return c.under.Header()
+}
 
 // Unwrap is for http.ResponseController: deadlines are the business of the
 // writer beneath. Hijack is ours as well, see beneath.
@@ -84,7 +92,12 @@ func (c *capture) WriteHeader(status int) {
 	case c.done:
 	case c.state == open && 100 <= status && status <= 199 && status != http.StatusSwitchingProtocols:
 		// Not yet the response (RFC 9110, section 15.2): nothing to keep.
+		h := c.under.Header()
+		before := maps.Clone(h)
+		c.publish()
 		c.under.WriteHeader(status)
+		clear(h)
+		maps.Copy(h, before)
 	case c.state == open:
 		c.begin(status)
 	case c.state == passing:
@@ -265,7 +278,7 @@ func (c *capture) forgo(reason string) bool {
 // changes).
 func (c *capture) begin(status int) {
 	c.status = status
-	c.header = c.under.Header().Clone()
+	c.header = c.Header().Clone()
 	c.fields = canonical(c.header)
 	c.length = contentLength(c.header)
 	c.state = holding
@@ -313,6 +326,9 @@ func (c *capture) pass(reason string) {
 		c.sendHeld(reason)
 	}
 	c.drop()
+	if held && c.timer != nil {
+		_ = http.NewResponseController(c.under).Flush() // the handler has asked for it
+	}
 }
 
 // sendHeld sends the header and what has been held of the body.
@@ -325,6 +341,17 @@ func (c *capture) sendHeld(detail string) {
 	if len(c.body) != 0 {
 		_, _ = c.under.Write(c.body) // the error comes again with the next write
 	}
+}
+
+// publish puts what the handler has put into its header into that of the writer
+// beneath, without what is for this cache alone.
+func (c *capture) publish() {
+	h := c.under.Header()
+	if c.own != nil {
+		clear(h)
+		maps.Copy(h, c.own)
+	}
+	c.fill.cache.opts.strip(h)
 }
 
 // restore makes h what it was when the header was written, but for trailers,

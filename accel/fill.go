@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/accelhttp/accelerator/internal/rfc9111"
@@ -22,6 +23,7 @@ type fill struct {
 
 	asks rfc9111.Validators // what the handler is asked to confirm; empty if nothing
 
+	requested  time.Time // when the handler was called
 	received   time.Time // when the header was written
 	life       lifespan
 	response   rfc9111.Response
@@ -58,6 +60,8 @@ func (m *miss) run(f *flight, before http.Header, asks rfc9111.Validators) (fl *
 		exchange: &exchange{cache: c, outer: m.outer},
 		before:   before,
 		asks:     asks,
+
+		requested: c.opts.now(),
 	}
 	buf := bodies.Get().(*[]byte)
 	limit, hold := c.opts.bodyLimit(), c.opts.held()
@@ -65,7 +69,13 @@ func (m *miss) run(f *flight, before http.Header, asks rfc9111.Validators) (fl *
 		hold = limit // no client is waiting to see the beginning
 	}
 	fl.capture = capture{under: m.w, fill: fl, body: *buf, limit: limit, hold: min(hold, limit)}
+	if c.opts.policy != OptIn {
+		if fl.capture.own = before.Clone(); before == nil {
+			fl.capture.own = make(http.Header)
+		}
+	}
 
+	shareTrailer(m.r)
 	r := m.r.WithContext(fl.exchange.in(f.ctx))
 	r.Header = fl.requestHeader()
 
@@ -117,7 +127,10 @@ func (fl *fill) crash() {
 	c := &fl.capture
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state == holding {
+	switch c.state {
+	case open:
+		c.publish() // for whoever recovers
+	case holding:
 		c.pass(reasonCrashed)
 	}
 }
@@ -142,12 +155,11 @@ func (fl *fill) finish() {
 		// this is nothing to store; and the header is left to whoever comes
 		// next, because middleware around us may want to write another.
 		fl.refuse(reasonEmpty)
-		h := fl.w.Header()
-		fl.putStatus(h, forward{why: fl.why, detail: fl.reasonOr(reasonEmpty)})
 		if fl.why == fwdMethod {
-			fl.change(http.StatusOK, h)
+			fl.change(http.StatusOK, fl.capture.Header())
 		}
-		fl.cache.opts.strip(h)
+		fl.capture.publish()
+		fl.putStatus(fl.w.Header(), forward{why: fl.why, detail: fl.reasonOr(reasonEmpty)})
 		return
 	case dropping:
 		if fl.confirmed {
@@ -159,7 +171,7 @@ func (fl *fill) finish() {
 	case holding, tapping:
 		fl.store(wishes)
 	}
-	fl.stripTrailers()
+	fl.publishTrailers()
 }
 
 // putStatus writes Cache-Status behind what the handler wrote there.
@@ -170,12 +182,20 @@ func (fl *fill) putStatus(h http.Header, f forward) {
 	fl.cache.opts.visibility.put(h, h["Cache-Status"], f, fl.q.url())
 }
 
-// stripTrailers takes off what a handler put into the header after it was
-// written. net/http sends it as a trailer if it was announced.
-func (fl *fill) stripTrailers() {
-	if fl.capture.state == passing || fl.capture.state == tapping {
-		fl.cache.opts.strip(fl.w.Header())
+// publishTrailers hands on what a handler put into the header after it was
+// written: trailers, if it has announced them.
+func (fl *fill) publishTrailers() {
+	c := &fl.capture
+	if c.state != passing && c.state != tapping {
+		return
 	}
+	h := c.under.Header()
+	for name, values := range c.own {
+		if !slices.Equal(c.header[name], values) {
+			h[name] = values
+		}
+	}
+	fl.cache.opts.strip(h)
 }
 
 // standIn answers with the stale entry.
@@ -240,9 +260,11 @@ func (fl *fill) store(wishes wishes) {
 	if v := fl.before["Vary"]; v != nil {
 		h["Vary"] = v
 	}
+	fl.flight.leave() // a slow client must hold no position
 	a := &answer{
 		entry: e, staleFrom: e.FreshUntil, now: fl.received, visibility: fl.cache.opts.visibility,
 		forward: &forward{why: fl.why, stored: reason == storable, detail: reason},
+		made:    true, aged: c.fields["Age"] != nil,
 	}
 	if !a.choose(fl.r, &fl.q.glance) {
 		// The handler encoded it in a coding that this client does not take. It
@@ -272,12 +294,19 @@ func (fl *fill) judge(status int, h http.Header, length int64) (reason string) {
 	fl.tagByHeader(h)
 	wishes := fl.exchange.freeze()
 	fl.received = o.now()
-	fl.response = rfc9111.Response{Status: status, Header: h, Received: fl.received, Targets: o.targetList()}
+	fl.response = rfc9111.Response{
+		Status: status, Header: h, Requested: fl.asked(h), Received: fl.received, Targets: o.targetList(),
+	}
 	fl.permission = rfc9111.Permission{
 		ByHandler: wishes.asked, OptIn: o.policy == OptIn, Heuristic: o.heuristic, Uncacheable: o.forbidding(),
 	}
-	if failure(status) && fl.standsIn(fl.received) {
-		return reasonFailed
+	if failure(status) {
+		if fl.standsIn(fl.received) {
+			return reasonFailed
+		}
+		if _, nobody := fl.w.(discard); nobody {
+			return reasonRefreshFailed // the good one stays for its window
+		}
 	}
 	req := rfc9111.Request{Method: fl.r.Method, Header: fl.r.Header}
 	switch {
@@ -315,6 +344,15 @@ func (fl *fill) judge(status int, h http.Header, length int64) (reason string) {
 	}
 	fl.life = fl.lifespan(wishes)
 	return fl.fits(h, length)
+}
+
+// asked returns when the handler was asked, if it is one that asks others: the
+// response may have been made as early as that.
+func (fl *fill) asked(h http.Header) time.Time {
+	if fl.cache.opts.policy == OptIn && h["Age"] == nil {
+		return time.Time{}
+	}
+	return fl.requested
 }
 
 // fits decides whether a response that may be stored is one that can be, and that
@@ -360,10 +398,10 @@ func (fl *fill) completed(wishes wishes) (reason string) {
 	switch {
 	case c.length >= 0 && int64(len(c.body)) != c.length && bodyAllowed(c.status):
 		return reasonLength
-	case fl.flight.ctx.Err() != nil:
+	case fl.flight.ctx.Err() != nil && (c.length < 0 || !bodyAllowed(c.status)):
 		// It may have returned because of that, in the middle.
 		return reasonCancelled
-	case hasTrailers(fl.w.Header()):
+	case hasTrailers(c.Header()):
 		return rfc9111.ReasonTrailer.String()
 	}
 	return wishes.forbid()
@@ -417,6 +455,7 @@ func (fl *fill) refuse(reason string) {
 		return
 	}
 	fl.refused = true
+	defer fl.flight.leave() // a stream may go on for days
 	if fl.why == fwdMethod {
 		return // nobody asked for it to be stored, and nobody waits
 	}

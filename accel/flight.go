@@ -38,8 +38,8 @@ type flight struct {
 	waiting int        // the leader's client and the followers; without any the handler is cancelled
 	dead    bool       // cancelled: nobody may join
 
-	landed, ended bool // the leader's alone
-	landing            // written before over is closed, read after it
+	landed, ended, left bool // the leader's alone
+	landing                  // written before over is closed, read after it
 }
 
 // A landing is what a flight brought for its followers.
@@ -63,60 +63,78 @@ const (
 // flights are those in the air, by key. There may be several of one key, begun
 // at different positions; the map has the newest.
 type flights struct {
-	shards [64]struct {
-		mu sync.Mutex
-		m  map[flightKey]*flight
-	}
+	shards [64]flightShard
 }
 
-func (s *flights) lock(key flightKey) (m *map[flightKey]*flight, unlock func()) {
+type flightShard struct {
+	mu     sync.Mutex
+	m      map[flightKey]*flight
+	landed uint64 // flights that are in the air no more
+}
+
+func (s *flights) lock(key *Key) *flightShard {
 	shard := &s.shards[key.Resource[0]%64]
 	shard.mu.Lock()
-	return &shard.m, shard.mu.Unlock
+	return shard
+}
+
+// landings counts the flights that have landed where those for the key's resource
+// are. If it is the same before a look-up and when a flight is to be led, then
+// nothing was stored by a flight in between.
+func (s *flights) landings(key *Key) uint64 {
+	shard := s.lock(key)
+	defer shard.mu.Unlock()
+	return shard.landed
 }
 
 // join makes the caller a follower of the flight for the key, if there is one
 // that was begun at or after the position since (the zero one: at any); else the
-// leader of a new one, begun at the position at, which the flight then holds.
+// leader of a new one, begun at the position at, which the flight then holds. It
+// returns no flight if some have landed since there were so many landings: one of
+// them may have been for the key, and what it stored is to be looked up first.
 //
 // The handler of a flight has the values of its leader's context, and a
 // cancellation of its own: it is cancelled when nobody waits any more.
-func (s *flights) join(ctx context.Context, key flightKey, store Store, at, since Position) (f *flight, leads bool) {
-	m, unlock := s.lock(key)
-	defer unlock()
-	if f := (*m)[key]; f != nil && (since == Position{} || notBefore(f.at, since)) && f.follow() {
+func (s *flights) join(ctx context.Context, key flightKey, store Store, at, since Position, landings uint64) (f *flight, leads bool) {
+	shard := s.lock(&key.Key)
+	defer shard.mu.Unlock()
+	if f := shard.m[key]; f != nil && (since == Position{} || notBefore(f.at, since)) && f.follow() {
 		return f, false
 	}
-	return put(ctx, m, key, store, at), true
+	if shard.landed != landings {
+		return nil, false
+	}
+	return shard.put(ctx, key, store, at), true
 }
 
 // leadOnly makes the caller the leader of a flight, if there is none.
 func (s *flights) leadOnly(ctx context.Context, key flightKey, store Store, at Position) *flight {
-	m, unlock := s.lock(key)
-	defer unlock()
-	if (*m)[key] != nil {
+	shard := s.lock(&key.Key)
+	defer shard.mu.Unlock()
+	if shard.m[key] != nil {
 		return nil
 	}
-	return put(ctx, m, key, store, at)
+	return shard.put(ctx, key, store, at)
 }
 
-func put(ctx context.Context, m *map[flightKey]*flight, key flightKey, store Store, at Position) *flight {
-	if *m == nil {
-		*m = make(map[flightKey]*flight)
+func (s *flightShard) put(ctx context.Context, key flightKey, store Store, at Position) *flight {
+	if s.m == nil {
+		s.m = make(map[flightKey]*flight)
 	}
 	f := newSolo(context.WithoutCancel(ctx), key)
 	f.ctx, f.stop = context.WithCancelCause(f.ctx)
 	f.hold(store, at)
-	(*m)[key] = f
+	s.m[key] = f
 	return f
 }
 
 // remove takes a flight out of the map: who comes now leads another.
 func (s *flights) remove(f *flight) {
-	m, unlock := s.lock(f.key)
-	defer unlock()
-	if (*m)[f.key] == f {
-		delete(*m, f.key)
+	shard := s.lock(&f.key.Key)
+	defer shard.mu.Unlock()
+	if shard.m[f.key] == f {
+		delete(shard.m, f.key)
+		shard.landed++
 	}
 }
 
@@ -189,11 +207,24 @@ func (f *flight) end(s *flights) {
 	f.ended = true
 	f.land(s, crashed)
 	f.stop(nil)
-	f.drop()
+	f.leave()
 }
 
-// await waits for the flight as a follower. It returns false if patience ended,
-// or the client's did, first.
+// leave lets go of the flight for the leader, as soon as nothing it does will be
+// stored any more. Only the first call counts.
+func (f *flight) leave() {
+	if !f.left {
+		f.left = true
+		f.drop()
+	}
+}
+
+// await waits for the flight as a follower. It returns false if patience ended
+// first.
+//
+// A client that has left keeps no handler going, but its request waits on for what
+// there may be: some clients close their half of the connection when they have
+// asked, which to net/http looks the same, and read what comes.
 func (f *flight) await(ctx context.Context, patience <-chan time.Time) bool {
 	select {
 	case <-f.over:
@@ -201,10 +232,16 @@ func (f *flight) await(ctx context.Context, patience <-chan time.Time) bool {
 		return true
 	case <-patience:
 		f.unwait(context.DeadlineExceeded)
+		return false
 	case <-ctx.Done():
 		f.unwait(context.Cause(ctx))
 	}
-	return false
+	select {
+	case <-f.over:
+		return true
+	case <-patience:
+		return false
+	}
 }
 
 // suits reports whether a follower may be answered with what its flight brought.

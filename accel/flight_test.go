@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/accelhttp/accelerator/accel"
+	"github.com/accelhttp/accelerator/memstore"
 )
 
 // crowd sends n requests made by f at once and returns their answers, when all
@@ -174,21 +175,23 @@ func TestNobodyWaitsForStream(t *testing.T) {
 	})
 }
 
-// A request whose context ends while it waits has an answer, and no handler
-// runs for it.
+// A request whose context ends while it waits has an answer: what others wait
+// for, too, if that comes in time. No handler runs for it.
 func TestFollowerLeaves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h, calls := page(func(*http.Request) string { time.Sleep(time.Second); return "x" })
-		c := newCache(t, h)
-		go do(c, newRequest("/"))
-		synctest.Wait()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-		defer cancel()
-		res := do(c, newRequest("/").WithContext(ctx))
-		equal(t, "status", res.StatusCode, 503)
-		time.Sleep(2 * time.Second)
-		equal(t, "handler calls", calls.Load(), 1)
-	})
+	for wait, want := range map[time.Duration]int{5 * time.Second: 200, time.Second / 2: 503} {
+		synctest.Test(t, func(t *testing.T) {
+			h, calls := page(func(*http.Request) string { time.Sleep(time.Second); return "x" })
+			c := newCache(t, h, accel.WithWait(wait))
+			go do(c, newRequest("/"))
+			synctest.Wait()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			defer cancel()
+			res := do(c, newRequest("/").WithContext(ctx))
+			equal(t, "status", res.StatusCode, want)
+			time.Sleep(2 * time.Second)
+			equal(t, "handler calls", calls.Load(), 1)
+		})
+	}
 }
 
 // versioned is a site with one datum: requests read it at the start of the
@@ -315,5 +318,70 @@ func TestPromise_RefreshOnItsWay(t *testing.T) {
 		time.Sleep(time.Minute)
 		equal(t, "body", body(t, get(c, "/")), "version 1")
 		time.Sleep(time.Minute)
+	})
+}
+
+// lateStore holds up the second look-up of the follower, after it has missed.
+type lateStore struct {
+	accel.Store
+	armed  atomic.Bool
+	n      atomic.Int64
+	looked chan struct{}
+	goOn   chan struct{}
+}
+
+func (s *lateStore) Get(ctx context.Context, key accel.Key, vary []string) (accel.Found, error) {
+	found, err := s.Store.Get(ctx, key, vary)
+	if s.armed.Load() && s.n.Add(1) == 2 {
+		close(s.looked)
+		<-s.goOn
+	}
+	return found, err
+}
+
+// A request that has missed, and comes to join a flight when that has just landed,
+// looks again before it runs the handler.
+func TestLatecomerFindsWhatHasJustLanded(t *testing.T) {
+	s := &lateStore{Store: memstore.New(), looked: make(chan struct{}), goOn: make(chan struct{})}
+	began, finish := make(chan struct{}, 2), make(chan struct{})
+	var runs atomic.Int64
+	c := newCacheOver(t, s, func(w http.ResponseWriter, r *http.Request) {
+		runs.Add(1)
+		began <- struct{}{}
+		<-finish
+		w.Header().Set("Cache-Control", "public, max-age=60")
+		_, _ = w.Write([]byte("page"))
+	})
+	led, followed := make(chan struct{}), make(chan struct{})
+	go func() { get(c, "/"); close(led) }()
+	<-began
+	s.armed.Store(true)
+	go func() { get(c, "/"); close(followed) }()
+	<-s.looked    // the follower has missed, and has not joined yet
+	close(finish) // the leader stores, lands and is gone
+	<-led
+	close(s.goOn)
+	<-followed
+	equal(t, "runs of the handler", runs.Load(), 1)
+}
+
+// A flight whose URL was invalidated brings nothing for who comes after that, so
+// nobody waits for it.
+func TestNobodyJoinsADoomedFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, calls := page(func(*http.Request) string { time.Sleep(time.Minute); return "x" })
+		c := newCache(t, h, accel.WithWait(time.Hour))
+		go do(c, newRequest("/"))
+		synctest.Wait()
+		if err := c.InvalidateURL(t.Context(), "/"); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		go do(c, newRequest("/"))
+		synctest.Wait()
+		equal(t, "handlers begun", calls.Load(), 2)
+		equal(t, "time", time.Since(start), 0)
+		expect(t, get(c, "/"), "fwd=uri-miss; collapsed")
+		synctest.Wait()
 	})
 }

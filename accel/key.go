@@ -231,6 +231,13 @@ func uvarintLen(n uint64) int {
 	return l
 }
 
+// urlMarks are the hashes of the URL and of its target, which every entry of it
+// carries.
+func (q *question) urlMarks() []Hash {
+	url := URLMark(q.scheme, lower(q.host), q.target)
+	return []Hash{url.Hash, url.Target}
+}
+
 // url is the URL that was asked for, for people to read.
 func (q *question) url() string { return q.scheme + "://" + q.host + q.target }
 

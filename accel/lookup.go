@@ -97,10 +97,16 @@ func (f *finding) answer(r *http.Request, q *question, now time.Time, visibility
 	return a
 }
 
+// clockSkew is by how much a clock may be set back before what was stored until
+// then is taken for nothing. Clocks are corrected by less all the time.
+const clockSkew = 5 * time.Second
+
 // fitness is RFC 9111, section 4.2, and RFC 5861 for an entry that is fresh
 // until staleFrom.
 func (e *Entry) fitness(staleFrom, now time.Time) fitness {
 	switch {
+	case e.InitialAge+now.Sub(e.Date) < -clockSkew:
+		return spent // made in the future: until when it is good, nobody knows
 	case now.Before(staleFrom):
 		return fresh
 	case e.MustRevalidate:

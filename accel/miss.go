@@ -72,6 +72,11 @@ func (m *miss) classify(found finding, now time.Time) {
 			m.why = fwdRequest
 		}
 	}
+	if q.guarded {
+		// If the handler is to fail the request, it must see what it asks for;
+		// nobody else would, if the response proves not to be for storing.
+		m.known, m.worthAsking = false, false
+	}
 	if m.r.Method == http.MethodHead {
 		// It has no body to store, and its conditions are the handler's matter.
 		m.never, m.known = reasonMethod, false
@@ -82,7 +87,7 @@ func (m *miss) classify(found finding, now time.Time) {
 // found (RFC 9111, section 4.3.1). It is empty if there is none to be confirmed.
 func (m *miss) validators() rfc9111.Validators {
 	e := m.found.entry
-	if e == nil || m.cache.opts.policy == OptIn || m.never != storable {
+	if e == nil || m.cache.opts.policy == OptIn || m.never != storable || m.q.guarded {
 		return rfc9111.Validators{}
 	}
 	return e.validators()
@@ -110,7 +115,8 @@ func (m *miss) serve(now time.Time) served {
 		patience *time.Timer
 		alone    = c.opts.patience() < 0
 	)
-	for joins := 0; ; {
+	for joins, looks := 0, 0; ; {
+		landings := c.flights.landings(&q.key)
 		// The position first, then the look-up: an invalidation between them
 		// strikes what the look-up finds. And a flight that has landed since
 		// the last look-up is seen.
@@ -130,16 +136,29 @@ func (m *miss) serve(now time.Time) served {
 			m.lead(f)
 			return servedMiss
 		}
-		f, leads := c.flights.join(m.r.Context(), key, c.store, at, since)
+		if looks++; looks > 1 {
+			landings = c.flights.landings(&q.key) // others' flights must not keep us looking
+		}
+		f, leads := c.flights.join(m.r.Context(), key, c.store, at, since, landings)
 		if leads {
 			m.lead(f)
 			return servedMiss
 		}
 		c.store.End(at)
+		if f == nil {
+			continue
+		}
 		if joins++; joins == 1 {
 			arrival = at
 			patience = time.NewTimer(c.opts.patience())
 			defer patience.Stop()
+		}
+		if f.at != at && !c.store.Valid(f.at, q.urlMarks()) {
+			// Its URL was invalidated, so what it brings is not for us.
+			f.unwait(nil)
+			f.drop()
+			since = arrival
+			continue
 		}
 		if m.follow(f, patience.C, arrival) {
 			return servedCollapsed
@@ -198,7 +217,7 @@ func (m *miss) answer(a *answer) bool {
 // that fails (RFC 5861, section 4).
 func (m *miss) standsIn(now time.Time) bool {
 	e := m.found.entry
-	return e != nil && !e.MustRevalidate && !m.found.refused && m.never == storable && now.Before(m.found.staleFrom.Add(e.StaleIfError))
+	return e != nil && !e.MustRevalidate && e.InitialAge+now.Sub(e.Date) >= -clockSkew && !m.found.refused && m.never == storable && now.Before(m.found.staleFrom.Add(e.StaleIfError))
 }
 
 // answerStale answers with the entry that was found in place of a handler that

@@ -14,15 +14,16 @@ const (
 	reasonTooManyTags = "too-many-tags" // more than MaxTags
 
 	// What the handler did.
-	reasonFlushed    = "flushed"     // it sent a part before it was done
-	reasonHijacked   = "hijacked"    // it took the connection
-	reasonFullDuplex = "full-duplex" // it reads while it writes
-	reasonCrashed    = "crashed"     // it panicked or ended its goroutine
-	reasonEmpty      = "no-response" // it returned without writing even a header
-	reasonLength     = "bad-length"  // more or less than its Content-Length
-	reasonCancelled  = "cancelled"   // everybody who waited for it left
-	reasonFailed     = "failed"      // a stale entry was served in its place
-	reasonConfirmed  = "confirmed"   // a 304: the stored entry is still what it would send
+	reasonFlushed       = "flushed"        // it sent a part before it was done
+	reasonHijacked      = "hijacked"       // it took the connection
+	reasonFullDuplex    = "full-duplex"    // it reads while it writes
+	reasonCrashed       = "crashed"        // it panicked or ended its goroutine
+	reasonEmpty         = "no-response"    // it returned without writing even a header
+	reasonLength        = "bad-length"     // more or less than its Content-Length
+	reasonCancelled     = "cancelled"      // everybody who waited for it left
+	reasonFailed        = "failed"         // a stale entry was served in its place
+	reasonRefreshFailed = "refresh-failed" // in the background; what is stored stays
+	reasonConfirmed     = "confirmed"      // a 304: the stored entry is still what it would send
 
 	// What the response is.
 	reasonTooLarge    = "too-large"         // above WithMaxBody, or what the store takes
@@ -54,7 +55,7 @@ var (
 // it was to replace is not what the handler would answer any more.
 func aboutResponse(reason string) bool {
 	switch reason {
-	case reasonMethod, reasonCondition, reasonNotAcceptable, reasonCrashed, reasonEmpty, reasonCancelled, reasonFailed,
+	case reasonMethod, reasonCondition, reasonNotAcceptable, reasonCrashed, reasonEmpty, reasonCancelled, reasonFailed, reasonRefreshFailed,
 		reasonInvalidated, reasonStoreBusy, reasonStoreError,
 		rfc9111.ReasonRequestNoStore.String():
 		return false

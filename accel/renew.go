@@ -48,9 +48,11 @@ func (fl *fill) renew(w wishes) {
 	} else {
 		fl.refuse(reason)
 	}
+	fl.flight.leave() // a slow client must hold no position
 	fl.reset()
 	a := &answer{
 		entry: e, staleFrom: e.FreshUntil, now: fl.received,
+		made: true, aged: fl.capture.fields["Age"] != nil,
 		forward: &forward{
 			why: fl.why, status: http.StatusNotModified, stored: reason == storable, detail: reason,
 		},
@@ -85,7 +87,8 @@ func (fl *fill) renewed(old *Entry, w wishes) (e *Entry, reason string, ok bool)
 		}
 	}
 	fl.response = rfc9111.Response{
-		Status: old.Status, Header: judged, Received: fl.received, Targets: fl.cache.opts.targetList(),
+		Status: old.Status, Header: judged, Requested: fl.asked(judged), Received: fl.received,
+		Targets: fl.cache.opts.targetList(),
 	}
 	names, star := rfc9111.VaryNames(judged)
 	if star || !slices.Equal(names, old.Vary) {

@@ -14,6 +14,7 @@ import (
 type glance struct {
 	odd         bool   // the request must not meet the cache at all
 	conditional bool   // it has If-Match, If-None-Match, ...
+	guarded     bool   // it has If-Match or If-Unmodified-Since, which may fail
 	ranged      bool   // it has Range
 	authorized  bool   // it has Authorization
 	keyed       uint32 // which of keyedHeaders it has
@@ -51,7 +52,9 @@ func lookAtHeader(r *http.Request) (g glance) {
 			g.authorized = true
 		case "Cache-Control", "Pragma":
 			g.demanding = true
-		case "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range":
+		case "If-Match", "If-Unmodified-Since":
+			g.conditional, g.guarded = true, true
+		case "If-None-Match", "If-Modified-Since", "If-Range":
 			g.conditional = true
 		case "Host":
 			// Over HTTP/2 a client may send one beside its :authority, and
@@ -156,6 +159,15 @@ func undoETags(h http.Header) http.Header {
 	h = h.Clone()
 	h["If-Match"] = append(slices.Clip(lines), strings.Join(undone, ", "))
 	return h
+}
+
+// shareTrailer sees to it that a copy of r has the trailer fields that its client
+// sends without having announced them: net/http puts them into the original, into
+// the map that is there.
+func shareTrailer(r *http.Request) {
+	if r.Trailer == nil && len(r.TransferEncoding) != 0 {
+		r.Trailer = make(http.Header)
+	}
 }
 
 // copyBack carries over what others look for in the original of a request that

@@ -615,9 +615,6 @@ func TestSecurity_D12_ClockJumps(t *testing.T) {
 				// It is the new time now, and time goes on: what was stored before or
 				// at the jump is over within its minutes.
 				t.Run("goes on", func(t *testing.T) {
-					if to.Before(base.Add(-5 * time.Second)) {
-						t.Skip("BUG: what was stored before the clock went back lives until it has caught up")
-					}
 					n := calls.Load()
 					for range 4 {
 						set(k.now().Add(time.Minute + time.Second))
@@ -630,7 +627,6 @@ func TestSecurity_D12_ClockJumps(t *testing.T) {
 
 				// Stored in the future, by a clock that was wrong, and set right again.
 				t.Run("set right again", func(t *testing.T) {
-					t.Skip("BUG: what was stored by a clock ten years ahead is served for ten years")
 					set(base.AddDate(10, 0, 0))
 					get(c, "/future")
 					set(base)

@@ -874,7 +874,6 @@ func TestSecurity_R12_RangeAbuse(t *testing.T) {
 
 	// RFC 9110, section 14.1.2: a suffix of no bytes cannot be satisfied.
 	t.Run("nothing", func(t *testing.T) {
-		t.Skip("BUG: http.ServeContent answers it with 206 and a Content-Range whose end is before its beginning")
 		for _, value := range []string{"bytes=-0", "bytes=262144-,-0"} {
 			equal(t, value, get(c, "/", "Range", value).StatusCode, 416)
 		}

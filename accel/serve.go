@@ -44,6 +44,8 @@ type answer struct {
 	staleFrom time.Time // FreshUntil, or earlier if the entry was expired
 	now       time.Time
 	forward   *forward // how the entry came here; nil for a hit
+	made      bool     // the handler has made or confirmed it for this very request
+	aged      bool     // and said that it had an Age already
 
 	visibility Visibility
 
@@ -73,7 +75,7 @@ func (a *answer) choose(r *http.Request, g *glance) bool {
 		if a.form.etag != nil {
 			etag = a.form.etag[0]
 		}
-		switch rfc9111.EvaluatePreconditions(r.Method, r.Header, etag, p.lastModified) {
+		switch rfc9111.EvaluatePreconditions(r.Method, r.Header, etag, p.lastModified, e.Date) {
 		case rfc9111.NotModified:
 			a.status = http.StatusNotModified
 		case rfc9111.PreconditionFailed:
@@ -175,7 +177,9 @@ func (a *answer) writeHeader(h http.Header) {
 	s := p.at(e, a.staleFrom, a.now)
 	if p.date != nil {
 		h["Date"] = p.date
-		h["Age"] = s.age
+		if !a.made || a.aged {
+			h["Age"] = s.age // it says that this is not from the origin (RFC 9111, section 5.1)
+		}
 	}
 	if a.forward == nil && a.visibility == ShowStatus {
 		h["Cache-Status"] = s.status
@@ -226,11 +230,28 @@ func (a *answer) writeRange(w http.ResponseWriter, r *http.Request) bool {
 		// which no field can say.
 		return false
 	}
-	bare := &http.Request{Method: http.MethodGet, Header: http.Header{"Range": ranges}}
+	bare := &http.Request{Method: http.MethodGet, Header: http.Header{"Range": {a.satisfiable(ranges[0])}}}
 	delete(h, "Content-Encoding")
 	delete(h, "Content-Length")
 	http.ServeContent(&rangeWriter{w, a.form}, bare, "", time.Time{}, bytes.NewReader(a.data))
 	return true
+}
+
+// satisfiable returns a Range for http.ServeContent. Suffixes of no bytes, which it
+// takes for a part that is empty, become what begins behind the end: neither can
+// be satisfied (RFC 9110, section 14.1.2).
+func (a *answer) satisfiable(value string) string {
+	if !strings.Contains(value, "-0") {
+		return value
+	}
+	specs := strings.Split(strings.TrimPrefix(value, "bytes="), ",")
+	for i, spec := range specs {
+		suffix, ok := strings.CutPrefix(strings.TrimSpace(spec), "-")
+		if ok && suffix != "" && strings.Trim(suffix, "0") == "" {
+			specs[i] = strconv.Itoa(len(a.data)) + "-"
+		}
+	}
+	return "bytes=" + strings.Join(specs, ",")
 }
 
 // A rangeWriter gives back to the header what was kept from http.ServeContent.

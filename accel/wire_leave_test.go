@@ -195,7 +195,6 @@ func TestWireSlowReadersOfMisses(t *testing.T) {
 // What is not going to be stored holds no position of the store, however long its
 // client takes: a stream may go on for days.
 func TestWireSlowReadersOfWhatIsNotStored(t *testing.T) {
-	t.Skip("BUG: a position is held until the handler returns")
 	everyWire(t, func(t *testing.T, policy accel.Policy, http2 bool) {
 		w, c := newSlowWire(t, http2, policy)
 		slow := w.slowClient()
@@ -214,7 +213,6 @@ func TestWireSlowReadersOfWhatIsNotStored(t *testing.T) {
 // A response that was held until its handler returned is stored, and given to all
 // who wait for it, before its own client reads it. Then that client holds nothing.
 func TestWireSlowLeader(t *testing.T) {
-	t.Skip("BUG: the leader holds its position while its client reads what is stored already")
 	everyWire(t, func(t *testing.T, policy accel.Policy, http2 bool) {
 		w, c := newSlowWire(t, http2, policy, accel.WithHoldLimit(1<<20))
 		slow := w.slowClient()
@@ -505,6 +503,7 @@ func TestWireClientsThatLeave(t *testing.T) {
 		t.Logf("hits %d (stale %d), collapsed %d, misses %d, stored %d, refreshes %d, not stored %v",
 			s.Hits, s.StaleHits, s.Collapsed, s.Misses, s.Stored, s.Refreshes, s.NotStored)
 		assert.Zero(t, s.StoreErrors)
+		w.settles(t, c) // one of these hits may have been stale
 	})
 }
 
@@ -622,7 +621,6 @@ func TestWireClientLeavesDuringRefresh(t *testing.T) {
 // netcat and some probes do, still reads. net/http takes it for one that left and
 // cancels the context, but what the handler answers arrives.
 func TestWireHalfClosed(t *testing.T) {
-	t.Skip("BUG: one who waits for another's response gets a 503")
 	for policyName, policy := range wirePolicies {
 		t.Run(policyName, func(t *testing.T) {
 			running, finish := make(chan struct{}), make(chan struct{})
@@ -654,7 +652,6 @@ func TestWireHalfClosed(t *testing.T) {
 					assert.Equal(t, http.StatusOK, res.StatusCode)
 				}
 			})
-			eventually(t, "the follower is answered", func() bool { return w.serving.Load() == 1 })
 			close(finish)
 			asking.Wait()
 			w.settles(t, c)

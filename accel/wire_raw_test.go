@@ -208,7 +208,6 @@ func TestWireRawRequests(t *testing.T) {
 
 // A trailer that the client sends without having announced it reaches the handler.
 func TestWireTrailerOfRequest(t *testing.T) {
-	t.Skip("BUG: the handler has a copy of the request, which net/http does not know of")
 	bare := newWire(t, false, http.HandlerFunc(mirror))
 	for _, method := range []string{"GET", "POST"} {
 		raw := method + " / HTTP/1.1\r\nHost: site.example\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Sum: 1\r\n\r\n"
@@ -296,6 +295,9 @@ func TestWireRangesAndConditions(t *testing.T) {
 		"Range: bytes=" + strings.Repeat("1-2,", 500) + "4-5", "Range: bytes=0-1\r\nRange: bytes=5-6",
 		"Range: bytes=0-1\r\nIf-Range:", `If-None-Match: "v0" "v1"`,
 	}
+	// A suffix of no bytes cannot be satisfied (RFC 9110, section 14.1.2), and
+	// http.ServeContent sends one.
+	headers = slices.DeleteFunc(headers, func(h string) bool { return h == "Range: bytes=-0" })
 	for policyName, policy := range wirePolicies {
 		for _, method := range []string{"GET", "HEAD"} {
 			t.Run(policyName+"/"+method, func(t *testing.T) {

@@ -78,7 +78,7 @@ func (c *capture) writer() http.ResponseWriter {
 // to nobody else, and the capture has to know.
 type beneath struct{ c *capture }
 
-func (b beneath) Header() http.Header         { return b.c.under.Header() }
+func (b beneath) Header() http.Header         { return b.c.Header() }
 func (b beneath) Write(p []byte) (int, error) { return b.c.Write(p) }
 func (b beneath) WriteHeader(status int)      { b.c.WriteHeader(status) }
 func (b beneath) Unwrap() http.ResponseWriter { return b.c.under }

@@ -7,8 +7,7 @@ import (
 
 // InitialAge returns how old a response was when it was received: the
 // corrected_initial_age of RFC 9111, section 4.2.3, which is the greater of
-// what its Date and what its Age say. The response delay is 0, because the
-// handler is a function call away.
+// what its Date says, and what its Age says plus the time that the answer took.
 //
 // Date counts in whole seconds, so the fraction of the second in which a
 // response was both made and received is no age.
@@ -17,7 +16,11 @@ func InitialAge(r Response) time.Duration {
 	if date, ok := dateOf(r); ok && !r.Received.IsZero() {
 		apparent = clamp(r.Received.Truncate(time.Second).Sub(date))
 	}
-	return max(apparent, ageValue(values(r.Header, "Age")))
+	age := ageValue(values(r.Header, "Age"))
+	if !r.Requested.IsZero() {
+		age += clamp(r.Received.Sub(r.Requested))
+	}
+	return clamp(max(apparent, age))
 }
 
 // ageValue reads Age (RFC 9111, section 5.1): the first member of the first

@@ -11,6 +11,18 @@ import (
 	"github.com/accelhttp/accelerator/internal/rfc9111"
 )
 
+// RFC 9111, section 4.2.3: the response delay is part of the age, but not of what
+// Date says.
+func TestResponseDelay(t *testing.T) {
+	r := response(200, "Age", "10")
+	r.Requested = r.Received.Add(-30 * time.Second)
+	assert.Equal(t, 40*time.Second, rfc9111.InitialAge(r))
+	r.Header.Set("Date", httpDate(r.Received.Add(-50*time.Second)))
+	assert.Equal(t, 50*time.Second, rfc9111.InitialAge(r))
+	r.Requested = r.Received.Add(time.Hour) // a clock was set back
+	assert.Equal(t, 50*time.Second, rfc9111.InitialAge(r))
+}
+
 func TestRFC9111_4_2_3_InitialAge(t *testing.T) {
 	at := func(d time.Duration) string { return httpDate(noon.Add(d)) }
 	for name, c := range map[string]struct {

@@ -31,13 +31,16 @@ func (p Precondition) String() string {
 // and If-Modified-Since in the order of RFC 9110, section 13.2.2, against the
 // validators of the representation that would be sent: etag in quotes, with W/
 // if it is weak, empty if there is none; lastModified is zero if there is none.
-// It allocates nothing.
+// Then date stands in for it in If-Modified-Since (RFC 9111, section 4.3.2): what
+// was generated at date has not been modified since a later second. In the same
+// second it may have been, and the client have the version before. It allocates
+// nothing.
 //
 // Conditions count only if the answer without them were a 2xx (section 13.2.1);
 // that is for the caller to see to. If-Match and If-Unmodified-Since, which
 // other caches may pass by (RFC 9111, section 4.3.2), are evaluated because
 // this cache lives inside the origin and speaks for it.
-func EvaluatePreconditions(method string, h http.Header, etag string, lastModified time.Time) Precondition {
+func EvaluatePreconditions(method string, h http.Header, etag string, lastModified, date time.Time) Precondition {
 	switch method {
 	case http.MethodConnect, http.MethodOptions, http.MethodTrace:
 		return Proceed // these select no representation (section 13.2.1)
@@ -63,6 +66,9 @@ func EvaluatePreconditions(method string, h http.Header, etag string, lastModifi
 		return PreconditionFailed
 	}
 	if read {
+		if lastModified.IsZero() && !date.IsZero() {
+			lastModified = date.Add(time.Second)
+		}
 		if since, ok := conditionDate(h["If-Modified-Since"], lastModified); ok && !modifiedAfter(lastModified, since) {
 			return NotModified
 		}

@@ -147,7 +147,7 @@ func TestRFC9110_13_2_2_Precedence(t *testing.T) {
 		"13.1.4 then 13.1.3":        {"GET", http.Header{"If-Unmodified-Since": {same}, "If-Modified-Since": {same}}, etag, lm, notModified},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := rfc9111.EvaluatePreconditions(c.method, c.header, c.etag, c.lm)
+			got := rfc9111.EvaluatePreconditions(c.method, c.header, c.etag, c.lm, time.Time{})
 			assert.Equal(t, c.want, got, got.String())
 		})
 	}
@@ -205,11 +205,30 @@ func TestPreconditionsAllocateNothing(t *testing.T) {
 	ifRange := http.Header{"If-Range": {httpDate(noon)}}
 	assert.Zero(t, testing.AllocsPerRun(100, func() {
 		rfc9111.MatchETagWeak(list, `"a"`)
-		rfc9111.EvaluatePreconditions("GET", tags, `"a"`, noon)
-		rfc9111.EvaluatePreconditions("GET", dates, `"a"`, noon)
-		rfc9111.EvaluatePreconditions("GET", nil, `"a"`, noon)
+		rfc9111.EvaluatePreconditions("GET", tags, `"a"`, noon, time.Time{})
+		rfc9111.EvaluatePreconditions("GET", dates, `"a"`, noon, time.Time{})
+		rfc9111.EvaluatePreconditions("GET", nil, `"a"`, noon, time.Time{})
 		rfc9111.IfRangeMatches(ifRange, `"a"`, noon)
 	}))
+}
+
+// RFC 9111, section 4.3.2: Date stands in for Last-Modified, in If-Modified-Since
+// alone.
+func TestDateStandsInForLastModified(t *testing.T) {
+	since := func(name string, t time.Time) http.Header { return http.Header{name: {httpDate(t)}} }
+	for _, c := range []struct {
+		header http.Header
+		want   rfc9111.Precondition
+	}{
+		{since("If-Modified-Since", noon.Add(time.Second)), rfc9111.NotModified},
+		{since("If-Modified-Since", noon), rfc9111.Proceed}, // there may have been another in this second
+		{since("If-Modified-Since", noon.Add(-time.Second)), rfc9111.Proceed},
+		{since("If-Unmodified-Since", noon.Add(-time.Second)), rfc9111.Proceed},
+	} {
+		got := rfc9111.EvaluatePreconditions("GET", c.header, "", time.Time{}, noon.Add(time.Millisecond))
+		assert.Equal(t, c.want.String(), got.String(), "%v", c.header)
+		assert.Equal(t, rfc9111.Proceed, rfc9111.EvaluatePreconditions("GET", c.header, "", time.Time{}, time.Time{}))
+	}
 }
 
 func BenchmarkEvaluatePreconditions(b *testing.B) {
@@ -220,7 +239,7 @@ func BenchmarkEvaluatePreconditions(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				rfc9111.EvaluatePreconditions("GET", h, `"a"`, noon)
+				rfc9111.EvaluatePreconditions("GET", h, `"a"`, noon, time.Time{})
 			}
 		})
 	}

@@ -17,6 +17,11 @@ type Response struct {
 	Status int
 	Header http.Header
 
+	// Requested is when the handler was asked. The time it took to answer is part
+	// of the response's age (section 4.2.3). Zero says that it made the response
+	// at the end of that time: it is a function, and not a server far away.
+	Requested time.Time
+
 	// Received is when the header was complete. It stands in for a missing
 	// Date, which is the usual case: net/http adds Date while it writes.
 	Received time.Time
