@@ -118,8 +118,7 @@ func (c *Cache) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 		return
 	}
 
-	// A miss. To a Range on a key we know nothing of the handler says what it
-	// likes: nothing that it may answer would be stored.
+	// A miss.
 	m := miss{cache: c, w: w, r: r, q: q, next: next, outer: outer}
 	m.classify(found, now)
 	if c.opts.demands && q.demanding && rfc9111.DemandOf(r.Header).OnlyIfCached {
@@ -127,12 +126,15 @@ func (c *Cache) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 		m.notCached()
 		return
 	}
-	if q.ranged && !m.worthAsking {
+	if m.passes() {
 		count.passes.Add(1)
 		c.passOn(w, r, next, outer)
 		return
 	}
 	switch m.serve(now) {
+	case notServed:
+		count.passes.Add(1)
+		c.passOn(w, r, next, outer)
 	case servedHit:
 		count.hits.Add(1)
 	case servedCollapsed:

@@ -31,6 +31,7 @@ const (
 	servedMiss      served = iota // by its own run of the handler
 	servedHit                     // by an entry stored meanwhile
 	servedCollapsed               // by the response to another request
+	notServed                     // it is to be passed on as it is
 )
 
 // rememberFor is how long a key is remembered as uncacheable. While it is, its
@@ -83,6 +84,10 @@ func (m *miss) classify(found finding, now time.Time) {
 	}
 }
 
+// passes reports whether the request is to be passed on as it is: a Range on a key
+// we know nothing of. Nothing that the handler answers to it would be stored.
+func (m *miss) passes() bool { return m.q.ranged && !m.worthAsking }
+
 // validators returns what the handler is asked to confirm of the entry that was
 // found (RFC 9111, section 4.3.1). It is empty if there is none to be confirmed.
 func (m *miss) validators() rfc9111.Validators {
@@ -128,6 +133,10 @@ func (m *miss) serve(now time.Time) served {
 			return servedHit
 		}
 		m.classify(found, now)
+		if m.passes() {
+			c.store.End(at)
+			return notServed // what was there a moment ago is gone
+		}
 		key := q.flightKey()
 		_, uncacheable := c.uncacheable.recall(key, now)
 		if m.never != storable || alone || found.refused || uncacheable || joins == maxJoins {
