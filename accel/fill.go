@@ -320,6 +320,8 @@ func (fl *fill) judge(status int, h http.Header, length int64) (reason string) {
 	case status == http.StatusNotModified && !fl.asks.Empty():
 		fl.confirmed = true
 		return reasonConfirmed
+	case status == http.StatusPreconditionFailed && fl.q.conditional && !fl.known:
+		return reasonCondition // anybody could have this stored in the page's place
 	default:
 		r := rfc9111.Storable(req, fl.response, fl.permission)
 		if r == rfc9111.ReasonStorable {
@@ -335,9 +337,6 @@ func (fl *fill) judge(status int, h http.Header, length int64) (reason string) {
 			}
 		}
 		return r.String()
-	}
-	if status == http.StatusPreconditionFailed && fl.q.conditional && !fl.known {
-		return reasonCondition // anybody could have this stored in the page's place
 	}
 	if reason := wishes.forbid(); reason != storable {
 		return reason
