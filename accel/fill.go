@@ -276,10 +276,11 @@ func (fl *fill) store(wishes wishes) {
 }
 
 // share gives the entry to those who wait for it. What has to be validated before
-// each use is the leader's alone: it was validated before they came (RFC 9111,
-// section 4: a response may answer several requests if it may be reused for them).
+// each use, or whose time was over before it was complete, is the leader's alone
+// (RFC 9111, section 4: a response may answer several requests if it may be reused
+// for each of them).
 func (fl *fill) share(e *Entry) {
-	if e.fitness(e.FreshUntil, fl.received) < stale {
+	if e.fitness(e.FreshUntil, fl.cache.opts.now()) < stale {
 		fl.release(private)
 		return
 	}

@@ -150,8 +150,8 @@ func (p Permission) Lifetime(r Response) Lifetime {
 // Without OptIn it is section 3 of RFC 9111: any final status with explicit
 // freshness or public, and the statuses of RFC 9110, section 15.1 without. What
 // could neither be served nor validated is not stored; nor is, which the RFC
-// leaves open, the response to a request with Cookie that has no lifetime and does
-// not say public.
+// leaves open, the response to a request with Cookie that is not fresh for a moment
+// (no lifetime, one of 0, no-cache) and does not say public.
 func Storable(req Request, resp Response, p Permission) Reason {
 	if req.Method != http.MethodGet {
 		return ReasonMethod
