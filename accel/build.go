@@ -96,6 +96,10 @@ func (fl *fill) build(w wishes) *Entry {
 		typ = c.fields.Get("Content-Type") // from middleware around us
 	}
 	e.Bodies, e.Length = representations(c.fields, c.status, typ, c.body, c.limit)
+	if coding := e.Bodies[0].Coding; coding != codec.Identity && (codec.Known(coding) || len(e.Bodies) > 1) {
+		// Clients get it in other codings than the handler had in mind.
+		e.Header = slices.DeleteFunc(e.Header, func(f Field) bool { return digest(f.Name) })
+	}
 	return e
 }
 
@@ -165,6 +169,16 @@ func (fl *fill) giveHeader(e *Entry, h http.Header) {
 func computed(name string) bool {
 	switch name {
 	case "Age", "Content-Encoding", "Content-Length", "Date", "Etag":
+		return true
+	}
+	return false
+}
+
+// digest reports whether a field is about the bytes of the content as they are
+// coded (RFC 9530, and what was there before).
+func digest(name string) bool {
+	switch name {
+	case "Content-Digest", "Repr-Digest", "Digest", "Content-Md5":
 		return true
 	}
 	return false

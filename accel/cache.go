@@ -168,11 +168,12 @@ func (c *Cache) passOn(w http.ResponseWriter, r *http.Request, next http.Handler
 func (c *Cache) hit(w http.ResponseWriter, r *http.Request, q *question, next http.Handler, outer *exchange, found finding, a *answer) {
 	if outer != nil {
 		outer.adopt(a.entry, a.staleFrom, a.now)
+		a.nested = outer.stores()
 	}
 	if found.fitness == stale {
 		c.counters.at(q).stale.Add(1)
 		if !found.tolerated {
-			c.refresh(r, next, found, a.now)
+			c.refresh(w.Header(), r, next, found, a.now)
 		}
 	}
 	a.write(w, r, &q.glance)

@@ -126,6 +126,9 @@ func write[T []byte | string](c *capture, p T) (int, error) {
 			c.pass(reasonTooLarge)
 		case n > c.hold && c.state == holding:
 			c.tap()
+			if c.timer != nil {
+				_ = http.NewResponseController(c.under).Flush() // of what is before p
+			}
 		}
 	}
 	switch c.state {
@@ -336,7 +339,7 @@ func (c *capture) sendHeld(detail string) {
 	h := c.under.Header()
 	c.restore(h)
 	c.fill.putStatus(h, forward{why: c.fill.why, detail: detail})
-	c.fill.cache.opts.strip(h)
+	c.fill.strip(h)
 	c.under.WriteHeader(c.status)
 	if len(c.body) != 0 {
 		_, _ = c.under.Write(c.body) // the error comes again with the next write
@@ -351,7 +354,7 @@ func (c *capture) publish() {
 		clear(h)
 		maps.Copy(h, c.own)
 	}
-	c.fill.cache.opts.strip(h)
+	c.fill.strip(h)
 }
 
 // restore makes h what it was when the header was written, but for trailers,

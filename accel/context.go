@@ -145,6 +145,16 @@ func (x *exchange) in(ctx context.Context) context.Context {
 	return context.WithValue(ctx, exchangeKey{}, x)
 }
 
+// stores reports whether a cache may store the response.
+func (x *exchange) stores() bool {
+	for ; x != nil; x = x.outer {
+		if !x.passing {
+			return true
+		}
+	}
+	return false
+}
+
 // isWithin reports whether c is already at work on the request.
 func (x *exchange) isWithin(c *Cache) bool {
 	for ; x != nil; x = x.outer {

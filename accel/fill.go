@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/accelhttp/accelerator/codec"
 	"github.com/accelhttp/accelerator/internal/rfc9111"
 )
 
@@ -29,8 +30,10 @@ type fill struct {
 	response   rfc9111.Response
 	permission rfc9111.Permission
 	refused    bool
-	confirmed  bool // a 304 answered asks
-	vain       bool // but what it confirmed is of no use: ask for the whole
+	unstored   http.Header // of a 304: what is for this client and not for storing
+	restricted bool        // the handler may choose only codings that we can decode
+	confirmed  bool        // a 304 answered asks
+	vain       bool        // but what it confirmed is of no use: ask for the whole
 }
 
 // lead runs the handler for the request, on its goroutine, and sees to it that
@@ -195,7 +198,7 @@ func (fl *fill) publishTrailers() {
 			h[name] = values
 		}
 	}
-	fl.cache.opts.strip(h)
+	fl.strip(h)
 }
 
 // standIn answers with the stale entry.
@@ -250,10 +253,10 @@ func (fl *fill) store(wishes wishes) {
 	// The first client gets what all later ones get.
 	h := fl.w.Header()
 	c.restore(h)
-	fl.cache.opts.strip(h)
+	fl.strip(h)
 	for name := range h {
 		switch key := http.CanonicalHeaderKey(name); {
-		case key != name, computed(key), key == "Vary":
+		case key != name, computed(key), digest(key), key == "Vary":
 			delete(h, name)
 		}
 	}
@@ -264,7 +267,7 @@ func (fl *fill) store(wishes wishes) {
 	a := &answer{
 		entry: e, staleFrom: e.FreshUntil, now: fl.received, visibility: fl.cache.opts.visibility,
 		forward: &forward{why: fl.why, stored: reason == storable, detail: reason},
-		made:    true, aged: c.fields["Age"] != nil,
+		made:    true, aged: c.fields["Age"] != nil, nested: fl.outer.stores(),
 	}
 	if !a.choose(fl.r, &fl.q.glance) {
 		// The handler encoded it in a coding that this client does not take. It
@@ -294,6 +297,7 @@ func (fl *fill) judge(status int, h http.Header, length int64) (reason string) {
 	o := &fl.cache.opts
 	fl.tagByHeader(h)
 	wishes := fl.exchange.freeze()
+	wishes.asked = wishes.asked && fl.why != fwdMethod // CacheFor is for answers to GET
 	fl.received = o.now()
 	fl.response = rfc9111.Response{
 		Status: status, Header: h, Requested: fl.asked(h), Received: fl.received, Targets: o.targetList(),
@@ -311,6 +315,9 @@ func (fl *fill) judge(status int, h http.Header, length int64) (reason string) {
 	}
 	req := rfc9111.Request{Method: fl.r.Method, Header: fl.r.Header}
 	switch {
+	case status == http.StatusNotModified && !fl.asks.Empty():
+		fl.confirmed = true
+		return reasonConfirmed
 	case fl.why == fwdMethod:
 		if reason := fl.judgeUnsafe(h); reason != storable {
 			return reason
@@ -318,10 +325,7 @@ func (fl *fill) judge(status int, h http.Header, length int64) (reason string) {
 	case fl.never != storable:
 		fl.freshen(status, h)
 		return fl.never
-	case status == http.StatusNotModified && !fl.asks.Empty():
-		fl.confirmed = true
-		return reasonConfirmed
-	case status == http.StatusPreconditionFailed && fl.q.conditional && !fl.known:
+	case status == http.StatusPreconditionFailed && fl.q.conditional && !fl.whole:
 		return reasonCondition // anybody could have this stored in the page's place
 	default:
 		r := rfc9111.Storable(req, fl.response, fl.permission)
@@ -365,12 +369,37 @@ func (fl *fill) fits(h http.Header, length int64) (reason string) {
 		return reasonTooLarge
 	case headerSize(h) > maxHeader:
 		return reasonLargeHeader
+	case fl.mixed(h):
+		return reasonMixed
+	case fl.unreadable(h):
+		return reasonEncoding
 	case len(h["Transfer-Encoding"]) != 0:
 		return reasonTransfer
 	case len(h["Content-Encoding"]) > 1 || severalCodings(h.Get("Content-Encoding")):
 		return reasonEncoding
 	}
 	return storable
+}
+
+// mixed reports whether the handler has added values to a field that middleware
+// around us had set. What is stored would have the middleware's values of this one
+// request, a nonce or a session, in place of those of later ones. (Vary is put
+// together anew for each answer.)
+func (fl *fill) mixed(h http.Header) bool {
+	for name, values := range fl.before {
+		if n := len(values); name != "Vary" && n != 0 && len(h[name]) > n && slices.Equal(h[name][:n], values) {
+			return true
+		}
+	}
+	return false
+}
+
+// unreadable reports whether the body is in a coding that we do not know, though
+// the handler was let choose it by what this one client takes. Others, who take
+// what can be made of the identity, would be worse off with it.
+func (fl *fill) unreadable(h http.Header) bool {
+	coding := codec.Normalize(h.Get("Content-Encoding"))
+	return fl.cache.opts.policy != OptIn && !fl.restricted && coding != codec.Identity && !codec.Known(coding)
 }
 
 // failure reports whether a status is one that a stale entry may be served
@@ -476,14 +505,29 @@ func (fl *fill) refuse(reason string) {
 	if status != http.StatusNotModified {
 		now := fl.cache.opts.now()
 		fl.cache.uncacheable.remember(fl.flight.key, 0, now.Add(rememberFor))
-		fl.remember(notWorthAsking)
+		if status < 400 { // an error may be over with the next request
+			fl.remember(notWorthAsking)
+		}
 	}
-	if old := fl.found.entry; old != nil && status < 500 && status != http.StatusNotModified && reason != reasonCookie {
+	if old := fl.found.entry; old != nil && status < 500 && status != http.StatusNotModified && !fl.personal(reason) {
 		// What the handler answers now is not for storing, so what it answered
-		// then is not its answer any more. (To a request with a cookie it may
-		// answer what is for nobody else, and leave the rest as it was.)
+		// then is not its answer any more.
 		fl.drop(old)
 	}
+}
+
+// personal reports whether a response was refused for being one user's, who bears
+// a cookie: what is stored for others is as it was. A refresh in the background is
+// not so sure, because nobody but who caused it would ever try another.
+func (fl *fill) personal(reason string) bool {
+	if _, nobody := fl.w.(discard); nobody || fl.r.Header["Cookie"] == nil {
+		return false
+	}
+	switch reason {
+	case reasonCookie, rfc9111.ReasonPrivate.String(), rfc9111.ReasonSetCookie.String():
+		return true
+	}
+	return false
 }
 
 // note counts and logs why a response was not stored.

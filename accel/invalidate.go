@@ -60,8 +60,8 @@ func (c *Cache) ExpireTag(ctx context.Context, tags ...string) error {
 // query alone ("/a?b=c"), which means that target on every scheme and host.
 //
 // Path and query are taken as a client sends them: "/%7Ea" is not "/~a", and
-// "/a" not "/a?". Scheme and host may be in any case. A port is part of the host
-// as clients send it, which is without the default one. A fragment is never
+// "/a" not "/a?". Scheme and host may be in any case, and the default port is as
+// good as none. A fragment is never
 // sent, so a URL that has one is an error and not a purge that strikes nothing.
 //
 // If one of the URLs is no such URL, none is invalidated and the error is
@@ -135,7 +135,7 @@ func ParseURLMark(u string) (Mark, error) {
 	if parsed, err := url.Parse(scheme + "://" + host); err != nil || parsed.Host != host {
 		return invalid("its host is not a host")
 	}
-	return URLMark(scheme, lower(host), target), nil
+	return URLMark(scheme, originHost(scheme, host), target), nil
 }
 
 // cutAuthority cuts what follows "://" into authority and target. The target of

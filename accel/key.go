@@ -220,6 +220,20 @@ func lower(s string) string {
 	return string(appendLower(make([]byte, 0, len(s)+2), s)[uvarintLen(uint64(len(s))):])
 }
 
+// originHost is a host as the marks of its URLs have it: in lower case, and
+// without the port that is the scheme's own (RFC 9110, section 4.2.3). The key has
+// the host as it was sent, because handlers see that; an invalidation strikes both.
+func originHost(scheme, host string) string {
+	host = lower(host)
+	switch scheme {
+	case "http":
+		return strings.TrimSuffix(host, ":80")
+	case "https":
+		return strings.TrimSuffix(host, ":443")
+	}
+	return host
+}
+
 func appendUvarint(b []byte, n uint64) []byte { return binary.AppendUvarint(b, n) }
 
 func uvarintLen(n uint64) int {
@@ -234,7 +248,7 @@ func uvarintLen(n uint64) int {
 // urlMarks are the hashes of the URL and of its target, which every entry of it
 // carries.
 func (q *question) urlMarks() []Hash {
-	url := URLMark(q.scheme, lower(q.host), q.target)
+	url := URLMark(q.scheme, originHost(q.scheme, q.host), q.target)
 	return []Hash{url.Hash, url.Target}
 }
 

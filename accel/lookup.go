@@ -73,10 +73,11 @@ func (c *Cache) lookup(r *http.Request, q *question, now time.Time) finding {
 func (f *finding) heed(d rfc9111.Demand, now time.Time) {
 	age, left := f.entry.age(now), f.staleFrom.Sub(now)
 	switch {
-	case d.Allows(age, left, !f.entry.MustRevalidate):
-		if f.fitness < stale { // max-stale
+	case f.fitness < stale:
+		if left <= 0 && d.Allows(age, left, !f.entry.MustRevalidate) { // max-stale
 			f.fitness, f.tolerated = stale, true
 		}
+	case d.Allows(age, left, !f.entry.MustRevalidate):
 	case f.fitness >= stale && !d.Allows(age, max(left, 1), true):
 		f.fitness, f.refused = spent, true
 	}
@@ -101,12 +102,16 @@ func (f *finding) answer(r *http.Request, q *question, now time.Time, visibility
 // then is taken for nothing. Clocks are corrected by less all the time.
 const clockSkew = 5 * time.Second
 
+// ahead reports whether the entry was made in the future: the clock was set back,
+// and until when the entry is good, nobody knows.
+func (e *Entry) ahead(now time.Time) bool { return e.InitialAge+now.Sub(e.Date) < -clockSkew }
+
 // fitness is RFC 9111, section 4.2, and RFC 5861 for an entry that is fresh
 // until staleFrom.
 func (e *Entry) fitness(staleFrom, now time.Time) fitness {
 	switch {
-	case e.InitialAge+now.Sub(e.Date) < -clockSkew:
-		return spent // made in the future: until when it is good, nobody knows
+	case e.ahead(now):
+		return spent
 	case now.Before(staleFrom):
 		return fresh
 	case e.MustRevalidate:

@@ -18,10 +18,10 @@ type miss struct {
 
 	found finding
 	why   string // of Cache-Status
-	known bool   // the handler is asked for the whole, whatever part of it the client wants
+	whole bool   // the handler is asked for the whole, whatever part of it the client wants
 	never string // why the response is not to be stored, whatever it is
 
-	worthAsking bool // the key is known to be cacheable
+	cacheable bool // the key is known to be
 }
 
 // served says how a miss ended.
@@ -49,26 +49,26 @@ func (m *miss) classify(found finding, now time.Time) {
 	m.found, m.never = found, storable
 	e, q := found.entry, m.q
 	note, judged := m.cache.cacheable.recall(q.flightKey(), now)
-	m.worthAsking = judged && note == worthAsking
+	m.cacheable = judged && note == worthAsking
 	// A handler that speaks HTTP caching is asked for the whole until that proved
-	// to be nothing to store.
-	m.known = m.worthAsking || !judged && m.cache.opts.policy != OptIn
+	// to be nothing to store, or if it may be for one user.
+	m.whole = m.cacheable || !judged && m.cache.opts.policy != OptIn && !q.authorized && m.r.Header["Cookie"] == nil
 	switch {
 	case e == nil && !found.varied:
 		m.why = fwdURIMiss
 	case e == nil:
 		m.why = fwdVaryMiss
-		m.worthAsking = m.worthAsking || !q.authorized
-		m.known = m.known || m.worthAsking
+		m.cacheable = m.cacheable || !q.authorized
+		m.whole = m.whole || m.cacheable
 	case q.authorized && !e.Public:
 		m.why = fwdRequest
 		m.found.entry = nil // it is nothing to replace, nor to fall back on
 	case found.fitness >= stale:
 		// A coding that this client does not take and we cannot decode. What the
 		// handler answers to it would take the place of what the others read.
-		m.why, m.never, m.known = fwdRequest, reasonNotAcceptable, false
+		m.why, m.never, m.whole = fwdRequest, reasonNotAcceptable, false
 	default:
-		m.why, m.known, m.worthAsking = fwdStale, true, true
+		m.why, m.whole, m.cacheable = fwdStale, true, true
 		if found.refused {
 			m.why = fwdRequest
 		}
@@ -76,17 +76,17 @@ func (m *miss) classify(found finding, now time.Time) {
 	if q.guarded {
 		// If the handler is to fail the request, it must see what it asks for;
 		// nobody else would, if the response proves not to be for storing.
-		m.known, m.worthAsking = false, false
+		m.whole, m.cacheable = false, false
 	}
 	if m.r.Method == http.MethodHead {
 		// It has no body to store, and its conditions are the handler's matter.
-		m.never, m.known = reasonMethod, false
+		m.never, m.whole = reasonMethod, false
 	}
 }
 
 // passes reports whether the request is to be passed on as it is: a Range on a key
 // we know nothing of. Nothing that the handler answers to it would be stored.
-func (m *miss) passes() bool { return m.q.ranged && !m.worthAsking }
+func (m *miss) passes() bool { return m.q.ranged && !m.cacheable }
 
 // validators returns what the handler is asked to confirm of the entry that was
 // found (RFC 9111, section 4.3.1). It is empty if there is none to be confirmed.
@@ -94,6 +94,9 @@ func (m *miss) validators() rfc9111.Validators {
 	e := m.found.entry
 	if e == nil || m.cache.opts.policy == OptIn || m.never != storable || m.q.guarded {
 		return rfc9111.Validators{}
+	}
+	if m.r.Header["Cookie"] != nil && !e.lasts() && !e.Public {
+		return rfc9111.Validators{} // a handler that looks at no cookie might confirm what is not for this one
 	}
 	return e.validators()
 }
@@ -138,8 +141,7 @@ func (m *miss) serve(now time.Time) served {
 			return notServed // what was there a moment ago is gone
 		}
 		key := q.flightKey()
-		_, uncacheable := c.uncacheable.recall(key, now)
-		if m.never != storable || alone || found.refused || uncacheable || joins == maxJoins {
+		if m.never != storable || alone || joins == maxJoins || m.waitsInVain(key, now) {
 			f := newSolo(m.r.Context(), key)
 			f.hold(c.store, at)
 			m.lead(f)
@@ -216,17 +218,31 @@ func (m *miss) answer(a *answer) bool {
 	}
 	if m.outer != nil {
 		m.outer.adopt(a.entry, a.staleFrom, a.now)
+		a.nested = m.outer.stores()
 	}
 	a.visibility = m.cache.opts.visibility
 	a.write(m.w, m.r, &m.q.glance)
 	return true
 }
 
+// waitsInVain reports whether what another request's handler makes is most likely
+// not for this one: the client wants it validated, it must be validated before each
+// use, or it was not for storing the last time.
+func (m *miss) waitsInVain(key flightKey, now time.Time) bool {
+	if m.found.refused || m.found.entry != nil && !m.found.entry.lasts() {
+		return true
+	}
+	_, uncacheable := m.cache.uncacheable.recall(key, now)
+	note, judged := m.cache.cacheable.recall(key, now)
+	return uncacheable || judged && note == notWorthAsking
+}
+
 // standsIn reports whether the entry that was found may answer for a handler
 // that fails (RFC 5861, section 4).
 func (m *miss) standsIn(now time.Time) bool {
 	e := m.found.entry
-	return e != nil && !e.MustRevalidate && e.InitialAge+now.Sub(e.Date) >= -clockSkew && !m.found.refused && m.never == storable && now.Before(m.found.staleFrom.Add(e.StaleIfError))
+	return e != nil && !e.MustRevalidate && !e.ahead(now) && !m.found.refused && m.never == storable &&
+		now.Before(m.found.staleFrom.Add(e.StaleIfError))
 }
 
 // answerStale answers with the entry that was found in place of a handler that

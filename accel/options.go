@@ -233,9 +233,12 @@ func (o *options) strippedHeaders() []string {
 }
 
 // strip takes off a header what is for this cache alone, in any spelling, and the
-// trailers of that name.
-func (o *options) strip(h http.Header) {
-	names := o.strippedHeaders()
+// trailers of that name. A cache around this one reads it first, and does so.
+func (fl *fill) strip(h http.Header) {
+	if fl.outer.stores() {
+		return
+	}
+	names := fl.cache.opts.strippedHeaders()
 	for name := range h {
 		if slices.Contains(names, http.CanonicalHeaderKey(strings.TrimPrefix(name, http.TrailerPrefix))) {
 			delete(h, name)

@@ -23,12 +23,14 @@ const (
 	reasonCancelled     = "cancelled"      // everybody who waited for it left
 	reasonFailed        = "failed"         // a stale entry was served in its place
 	reasonRefreshFailed = "refresh-failed" // in the background; what is stored stays
+	reasonOvertaken     = "overtaken"      // somebody else's was stored meanwhile
 	reasonConfirmed     = "confirmed"      // a 304: the stored entry is still what it would send
 
 	// What the response is.
 	reasonTooLarge    = "too-large"         // above WithMaxBody, or what the store takes
 	reasonLargeHeader = "header-too-large"  // above maxHeader
 	reasonEncoding    = "content-encoding"  // in several codings on top of each other
+	reasonMixed       = "mixed-header"      // it adds to a field of middleware around the cache
 	reasonTransfer    = "transfer-encoding" // the handler speaks to the connection
 	reasonCondition   = "precondition"      // 412: it answers a condition of the client's
 
@@ -55,7 +57,7 @@ var (
 // it was to replace is not what the handler would answer any more.
 func aboutResponse(reason string) bool {
 	switch reason {
-	case reasonMethod, reasonCondition, reasonNotAcceptable, reasonCrashed, reasonEmpty, reasonCancelled, reasonFailed, reasonRefreshFailed,
+	case reasonMethod, reasonCondition, reasonNotAcceptable, reasonCrashed, reasonEmpty, reasonCancelled, reasonFailed, reasonRefreshFailed, reasonOvertaken,
 		reasonInvalidated, reasonStoreBusy, reasonStoreError,
 		rfc9111.ReasonRequestNoStore.String():
 		return false

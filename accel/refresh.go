@@ -69,7 +69,11 @@ func (s *refreshes) close() {
 
 // refresh renders what was found stale anew, in the background, unless somebody
 // is at it, it has failed lately, or too many are at it.
-func (c *Cache) refresh(r *http.Request, next http.Handler, found finding, now time.Time) {
+//
+// before is what middleware around us has put into the header of the answer: to
+// the handler, and to what is judged and stored, a refresh is a request as that
+// one was.
+func (c *Cache) refresh(before http.Header, r *http.Request, next http.Handler, found finding, now time.Time) {
 	_, authorized := r.Header["Authorization"]
 	key := flightKey{found.entry.Key, authorized}
 	if _, backingOff := c.backOff.recall(key, now); backingOff || r.Method != http.MethodGet || !c.refreshes.begin() {
@@ -84,6 +88,10 @@ func (c *Cache) refresh(r *http.Request, next http.Handler, found finding, now t
 	}
 	// The request ends before its refresh does: what the refresh needs of it is
 	// copied here.
+	w := discard(before.Clone())
+	if w == nil {
+		w = make(discard)
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), refreshTimeout)
 	r = r.Clone(ctx)
 	r.Body, r.ContentLength = http.NoBody, 0
@@ -91,7 +99,7 @@ func (c *Cache) refresh(r *http.Request, next http.Handler, found finding, now t
 		defer c.refreshes.end()
 		defer cancel()
 		defer context.AfterFunc(c.refreshes.ctx, cancel)()
-		if c.runRefresh(r, next, f) {
+		if c.runRefresh(w, r, next, f) {
 			return
 		}
 		now := c.opts.now()
@@ -102,7 +110,7 @@ func (c *Cache) refresh(r *http.Request, next http.Handler, found finding, now t
 }
 
 // runRefresh reports whether the handler did not fail.
-func (c *Cache) runRefresh(r *http.Request, next http.Handler, f *flight) (answered bool) {
+func (c *Cache) runRefresh(w discard, r *http.Request, next http.Handler, f *flight) (answered bool) {
 	defer f.end(&c.flights)
 	defer func() {
 		if v := recover(); v != nil && v != http.ErrAbortHandler {
@@ -122,8 +130,8 @@ func (c *Cache) runRefresh(r *http.Request, next http.Handler, f *flight) (answe
 	}
 	c.counters.refreshes.Add(1)
 	m := &miss{
-		cache: c, w: make(discard), r: r, q: q, next: next,
-		found: found, why: fwdStale, known: true,
+		cache: c, w: w, r: r, q: q, next: next,
+		found: found, why: fwdStale, whole: true,
 	}
 	m.lead(f)
 	return f.outcome != crashed && f.outcome != failed && f.response.Status < 500

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/accelhttp/accelerator/internal/rfc9111"
 )
@@ -20,8 +21,9 @@ import (
 func (fl *fill) renew(w wishes) {
 	old := fl.found.entry
 	fl.capture.drop()
-	if !rfc9111.ConfirmedBy(fl.asks, fl.capture.fields) {
-		// It confirmed another response than we asked about.
+	if fl.refused || !rfc9111.ConfirmedBy(fl.asks, fl.capture.fields) {
+		// It did something else before, or confirmed another response than we
+		// asked about.
 		fl.vain = true
 		return
 	}
@@ -30,20 +32,21 @@ func (fl *fill) renew(w wishes) {
 		fl.vain = true
 		return
 	}
+	stored := false
 	if reason == storable {
-		switch err := fl.cache.store.Put(e, old); {
-		case errors.Is(err, ErrInvalidated):
+		if stored = !e.repeats(old); stored {
+			reason = fl.putRenewal(e, old)
+		} else if !fl.cache.store.Valid(e.At, e.Marks) {
+			reason = reasonInvalidated
+		}
+		if reason == reasonInvalidated {
+			fl.found.entry = nil // it is not to stand in for anything either
 			fl.vain = true
 			return
-		case err != nil:
-			reason = fl.putFailed(err)
-		default:
-			fl.cache.counters.renewed.Add(1)
-			fl.cache.uncacheable.forget(fl.flight.key)
-			fl.remember(worthAsking)
 		}
 	}
 	if reason == storable {
+		fl.cache.counters.renewed.Add(1)
 		fl.share(e)
 	} else {
 		fl.refuse(reason)
@@ -54,13 +57,44 @@ func (fl *fill) renew(w wishes) {
 		entry: e, staleFrom: e.FreshUntil, now: fl.received,
 		made: true, aged: fl.capture.fields["Age"] != nil,
 		forward: &forward{
-			why: fl.why, status: http.StatusNotModified, stored: reason == storable, detail: reason,
+			why: fl.why, status: http.StatusNotModified, stored: stored && reason == storable, detail: reason,
 		},
 	}
+	maps.Copy(fl.w.Header(), fl.unstored)
 	if !fl.answer(a) {
 		// In a coding that this client does not take. The handler may know better.
 		fl.vain = true
 	}
+}
+
+// putRenewal gives the store an entry in place of the one that was confirmed.
+func (fl *fill) putRenewal(e, old *Entry) (reason string) {
+	switch err := fl.cache.store.Put(e, old); {
+	case err == nil:
+		fl.cache.uncacheable.forget(fl.flight.key)
+		fl.remember(worthAsking)
+		return storable
+	case errors.Is(err, ErrInvalidated) && fl.cache.store.Valid(e.At, e.Marks):
+		return reasonOvertaken // nothing was purged; another renewal was faster
+	default:
+		return fl.putFailed(err)
+	}
+}
+
+// repeats reports whether a renewal says nothing that the entry does not: it has
+// to be validated before the next use all the same, so it is not worth a write.
+func (e *Entry) repeats(old *Entry) bool {
+	same := func(a, b Field) bool { return a.Name == b.Name && slices.Equal(a.Values, b.Values) }
+	return !e.lasts() && !old.lasts() && len(e.Tags) == len(old.Tags) &&
+		slices.EqualFunc(e.Header, old.Header, same) && slices.EqualFunc(e.Control, old.Control, same) &&
+		e.KeepUntil.Sub(old.KeepUntil) < keepForValidation/4
+}
+
+// lasts reports whether the response was fresh for a second when it was made, or
+// may be served while it is refreshed. What does not must be validated before
+// each use.
+func (e *Entry) lasts() bool {
+	return e.FreshUntil.Sub(e.Date) >= time.Second || e.StaleWhileRevalidate > 0
 }
 
 // renewed returns what a 304 makes of an entry, and why that may not be stored.
@@ -79,12 +113,19 @@ func (fl *fill) renewed(old *Entry, w wishes) (e *Entry, reason string, ok bool)
 	fl.removeOuter(update)
 	h := rfc9111.UpdateHeader(stored, update)
 
-	// What middleware around us says counts for whether it may be stored.
+	// What middleware around us says counts for whether it may be stored, and what
+	// Connection takes away, too.
 	judged := maps.Clone(h)
-	for name, values := range fl.before {
-		if judged[name] == nil {
-			judged[name] = values
+	for _, fields := range []http.Header{update, fl.before} {
+		for name, values := range fields {
+			if judged[name] == nil && name != "Content-Range" {
+				judged[name] = values
+			}
 		}
+	}
+	if named := update["Connection"]; named != nil {
+		maps.Copy(judged, update)
+		delete(judged, "Content-Range")
 	}
 	fl.response = rfc9111.Response{
 		Status: old.Status, Header: judged, Requested: fl.asked(judged), Received: fl.received,
@@ -103,7 +144,9 @@ func (fl *fill) renewed(old *Entry, w wishes) (e *Entry, reason string, ok bool)
 	fl.life = fl.lifespan(w)
 	fl.giveLife(e)
 	fl.giveTags(e, w.tags)
-	fl.giveHeader(e, h)
+	fl.unstored = maps.Clone(h)
+	fl.giveHeader(e, h) // removes from h what must not be stored
+	maps.DeleteFunc(fl.unstored, func(name string, _ []string) bool { return h[name] != nil || update[name] == nil })
 
 	req := rfc9111.Request{Method: fl.r.Method, Header: fl.r.Header}
 	switch r := rfc9111.Storable(req, fl.response, fl.permission); {
@@ -115,6 +158,8 @@ func (fl *fill) renewed(old *Entry, w wishes) (e *Entry, reason string, ok bool)
 		return e, reasonTooManyTags, true
 	case headerSize(h) > maxHeader:
 		return e, reasonLargeHeader, true
+	case fl.mixed(fl.capture.fields):
+		return e, reasonMixed, true
 	}
 	return e, w.forbid(), true
 }
@@ -123,7 +168,7 @@ func (fl *fill) renewed(old *Entry, w wishes) (e *Entry, reason string, ok bool)
 // found (RFC 9111, section 4.3.5): if that is another now, it is dropped.
 func (fl *fill) freshen(status int, h http.Header) {
 	e := fl.found.entry
-	if e == nil || fl.r.Method != http.MethodHead || status != http.StatusOK || fl.cache.opts.policy == OptIn {
+	if e == nil || fl.found.fitness >= stale || fl.r.Method != http.MethodHead || status != http.StatusOK || fl.cache.opts.policy == OptIn {
 		return
 	}
 	if rfc9111.HeadContradicts(e.validators(), e.Length, h) {

@@ -118,20 +118,17 @@ func (fl *fill) requestHeader() http.Header {
 	if fl.why == fwdMethod {
 		return undoETags(fl.r.Header)
 	}
-	h := fl.r.Header.Clone()
-	if !fl.known {
-		return h
+	h := undoETags(fl.r.Header).Clone()
+	if fl.whole {
+		fl.asks.SetConditions(h)
 	}
-	for _, name := range []string{
-		"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range", "Range",
-	} {
-		delete(h, name)
-	}
-	fl.asks.SetConditions(h)
-	if accept := h["Accept-Encoding"]; accept != nil && fl.cache.opts.policy != OptIn {
+	if fl.cache.opts.policy != OptIn && fl.never == storable && (fl.whole || fl.q.guarded) {
 		// What is encoded beyond here in a coding that we cannot decode would be
 		// of use to few.
-		h["Accept-Encoding"] = []string{codec.Restrict(accept)}
+		fl.restricted = true
+		if accept := h["Accept-Encoding"]; accept != nil {
+			h["Accept-Encoding"] = []string{codec.Restrict(accept)}
+		}
 	}
 	return h
 }

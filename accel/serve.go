@@ -46,6 +46,7 @@ type answer struct {
 	forward   *forward // how the entry came here; nil for a hit
 	made      bool     // the handler has made or confirmed it for this very request
 	aged      bool     // and said that it had an Age already
+	nested    bool     // a cache around this one reads what governs the entry
 
 	visibility Visibility
 
@@ -146,6 +147,11 @@ func (a *answer) writeHeader(h http.Header) {
 		}
 		h[f.Name] = slices.Clip(f.Values)
 	}
+	if a.nested {
+		for _, f := range e.Control {
+			h[f.Name] = slices.Clip(f.Values)
+		}
+	}
 	if p.vary != nil {
 		h["Vary"] = p.vary
 	}
@@ -233,6 +239,8 @@ func (a *answer) writeRange(w http.ResponseWriter, r *http.Request) bool {
 	bare := &http.Request{Method: http.MethodGet, Header: http.Header{"Range": {a.satisfiable(ranges[0])}}}
 	delete(h, "Content-Encoding")
 	delete(h, "Content-Length")
+	delete(h, "Content-Digest") // of the whole (RFC 9530, section 2)
+	delete(h, "Content-Md5")
 	http.ServeContent(&rangeWriter{w, a.form}, bare, "", time.Time{}, bytes.NewReader(a.data))
 	return true
 }

@@ -60,7 +60,7 @@ func (fl *fill) tagByHeader(h http.Header) {
 			// Its origin will name groups that nobody could find it by.
 			tags = append(tags, "")
 		}
-		host := lower(fl.q.host)
+		host := originHost(fl.q.scheme, fl.q.host)
 		for _, g := range groups {
 			if g != "" {
 				tags = append(tags, g)

@@ -41,7 +41,7 @@ func (c *Cache) serveUnsafe(w http.ResponseWriter, r *http.Request, next http.Ha
 // made anew. It returns false if the store failed at it.
 func (fl *fill) change(status int, h http.Header) bool {
 	q := fl.q
-	host := lower(q.host)
+	host := originHost(q.scheme, q.host)
 	var marks []Mark
 	if rfc9111.Invalidates(fl.r.Method, status) {
 		marks = append(marks, URLMark(q.scheme, host, q.target))
@@ -78,7 +78,7 @@ func (fl *fill) change(status int, h http.Header) bool {
 func (fl *fill) judgeUnsafe(h http.Header) (reason string) {
 	f := fl.flight
 	changed := fl.change(fl.response.Status, h)
-	if !changed || f.store == nil || fl.response.Status != http.StatusOK || len(h["Content-Location"]) != 1 {
+	if !changed || fl.refused || f.store == nil || fl.response.Status != http.StatusOK || len(h["Content-Location"]) != 1 {
 		return reasonMethod
 	}
 	target, ok := rfc9111.SameOrigin(fl.q.scheme, fl.q.host, fl.q.target, h["Content-Location"][0])

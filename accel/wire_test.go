@@ -324,7 +324,8 @@ func (s *sight) hit() bool { return strings.Contains(s.header.Get("Cache-Status"
 
 // stored reports whether the answer came out of the store or went into it.
 func (s *sight) stored() bool {
-	return s.hit() || strings.Contains(s.header.Get("Cache-Status"), "; stored")
+	status := s.header.Get("Cache-Status")
+	return s.hit() || strings.Contains(status, "; stored") || strings.Contains(status, "; fwd-status=304")
 }
 
 func (s sight) String() string {

@@ -98,7 +98,7 @@ func (c *reference) serve(v *visit, ask func(question, *kept) *rendering) answer
 	switch {
 	case v.guarded():
 		r = ask(everything, nil) // the handler may have to fail it
-	case k != nil && c.rfc9111 && k.validated():
+	case k != nil && c.rfc9111 && k.validated() && (v.cookie == "" || k.lasts() || k.forAll()):
 		r = ask(toConfirm, k)
 		if r.status == http.StatusNotModified {
 			return c.renew(v, k)
@@ -109,6 +109,8 @@ func (c *reference) serve(v *visit, ask func(question, *kept) *rendering) answer
 		r = ask(eitherOf, nil) // what it remembers it may forget at any time
 	case v.rng != "" || !c.rfc9111:
 		r = ask(everything, nil)
+	case v.cookie != "" || v.bearer != "":
+		r = ask(eitherOf, nil) // it may be for this one alone
 	default:
 		r = ask(theWhole, nil)
 	}
@@ -186,9 +188,15 @@ func (c *reference) renew(v *visit, k *kept) answer {
 		}
 		return again.answer(affirmed)
 	}
+	if !k.lasts() && again.keepUntil.Sub(k.keepUntil) < 6*time.Hour {
+		return again.answer(affirmed) // it is asked about again all the same
+	}
 	*k = again
 	return k.answer(renewed)
 }
+
+// lasts reports whether the response was fresh at first.
+func (k *kept) lasts() bool { return k.freshFor() >= time.Second }
 
 // storable reports whether the answer of a handler to a visit may be stored; and
 // if not, whether that is said of the page, so that what is kept of it is not its
@@ -199,6 +207,8 @@ func (c *reference) storable(v *visit, r *rendering) (stored, denied bool) {
 		return false, false
 	case r.sawCondition() && r.status == http.StatusPreconditionFailed:
 		return false, false // it answers a condition of this client
+	case !r.says.noStore && (r.says.private || r.setCookie) && v.cookie != "":
+		return false, false
 	case r.says.noStore, r.says.private, r.setCookie, r.varyStar, r.status == http.StatusNotModified,
 		v.bearer != "" && !r.forAll():
 		return false, true

@@ -428,6 +428,10 @@ func (c *rendering) writeDirectives(h http.Header) {
 			list = append(list, fmt.Sprintf("%s=%d", name, int(d/time.Second)))
 		}
 	}
+	if slices.Sort(list); len(list) > 0 { // the order of a rule is always the same
+		first := c.id % len(list)
+		list = append(list[first:len(list):len(list)], list[:first]...)
+	}
 	switch {
 	case c.targeted:
 		h.Set("CDN-Cache-Control", strings.Join(list, ", "))
