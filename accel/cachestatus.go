@@ -51,17 +51,15 @@ func (f forward) member() []byte {
 	return b
 }
 
-// hitStatus returns the lines of Cache-Status for a hit. ttl is negative for an
-// entry served stale.
-func hitStatus(existing []string, ttl int64) []string {
+// hitMember is the member for a hit. ttl is negative for an entry served stale.
+func hitMember(ttl int64) []byte {
 	b := append(make([]byte, 0, 64), cacheName+"; hit; ttl="...)
-	b = strconv.AppendInt(b, ttl, 10)
-	return append(slices.Clip(existing), string(b))
+	return strconv.AppendInt(b, ttl, 10)
 }
 
 // put writes Cache-Status into h: what the handler wrote there, caches between
-// it and us, and ours behind it.
-func (v Visibility) put(h http.Header, existing []string, f forward, url string) {
+// it and us, and our member behind it.
+func (v Visibility) put(h http.Header, existing []string, member []byte, url string) {
 	switch v {
 	case HideStatus:
 		if existing != nil {
@@ -69,27 +67,9 @@ func (v Visibility) put(h http.Header, existing []string, f forward, url string)
 		}
 		return
 	case ShowKey:
-		h["Cache-Status"] = append(slices.Clip(existing), string(appendKeyParameter(f.member(), url)))
-		return
+		member = appendKeyParameter(member, url)
 	}
-	h["Cache-Status"] = append(slices.Clip(existing), string(f.member()))
-}
-
-// putHit is put for a hit, whose line is prepared.
-func (v Visibility) putHit(h http.Header, existing, prepared []string, url string) {
-	switch v {
-	case HideStatus:
-		if existing != nil {
-			h["Cache-Status"] = existing
-		}
-		return
-	case ShowKey:
-		last := len(prepared) - 1
-		b := appendKeyParameter([]byte(prepared[last]), url)
-		h["Cache-Status"] = append(slices.Clip(prepared[:last]), string(b))
-		return
-	}
-	h["Cache-Status"] = prepared
+	h["Cache-Status"] = append(slices.Clip(existing), string(member))
 }
 
 // appendKeyParameter appends the key parameter (RFC 9211, section 2.7), a string

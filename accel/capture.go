@@ -13,14 +13,16 @@ import (
 	"time"
 )
 
-// A capture is the ResponseWriter of a handler whose response may be stored. It
+// A capture is the ResponseWriter of a handler whose response is looked at: it may
+// be stored, or tell what is stored that it is outdated. It
 // stands in front of the client's writer and is in one of these states:
 //
 //	open      no header yet
 //	holding   header and body are kept; the client has seen nothing
 //	tapping   the response goes to the client as it comes, and is kept as well
 //	passing   it goes to the client, and is not kept: it will not be stored
-//	dropping  it goes nowhere: a stale entry will be sent in its place
+//	dropping  it goes nowhere: a stored response will be sent, because this one is
+//	          a failure or confirms that one
 //	hijacked  the connection is the handler's
 //
 // Whenever something is unusual about a response, the capture passes: it sends

@@ -182,7 +182,7 @@ func (fl *fill) putStatus(h http.Header, f forward) {
 	if f.why == fwdMethod && f.detail == reasonMethod {
 		f.detail = "" // it would say it twice
 	}
-	fl.cache.opts.visibility.put(h, h["Cache-Status"], f, fl.q.url())
+	fl.cache.opts.visibility.put(h, h["Cache-Status"], f.member(), fl.q.url())
 }
 
 // publishTrailers hands on what a handler put into the header after it was

@@ -85,7 +85,7 @@ func (f *finding) heed(d rfc9111.Demand, now time.Time) {
 
 // age returns how old the response is (RFC 9111, section 4.2.3).
 func (e *Entry) age(now time.Time) time.Duration {
-	return clamp(e.InitialAge + now.Sub(e.Date)) // Date may lie ahead
+	return rfc9111.CurrentAge(e.InitialAge, e.Date, now) // Date may lie ahead
 }
 
 // answer returns the answer that what was found gives to r; it has no form if

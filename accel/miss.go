@@ -7,7 +7,8 @@ import (
 	"github.com/accelhttp/accelerator/internal/rfc9111"
 )
 
-// A miss is a request that the store could not answer.
+// A miss is a request that goes to the handler through us: the store could not
+// answer it, or by RFC9111 its method is not safe.
 type miss struct {
 	cache *Cache
 	w     http.ResponseWriter
@@ -105,7 +106,7 @@ func (m *miss) validators() rfc9111.Validators {
 // the store (RFC 9111, section 5.2.1.7).
 func (m *miss) notCached() {
 	h := m.w.Header()
-	m.cache.opts.visibility.put(h, h["Cache-Status"], forward{detail: reasonOnlyIfCached}, m.q.url())
+	m.cache.opts.visibility.put(h, h["Cache-Status"], forward{detail: reasonOnlyIfCached}.member(), m.q.url())
 	http.Error(m.w, http.StatusText(http.StatusGatewayTimeout), http.StatusGatewayTimeout)
 }
 
@@ -259,6 +260,6 @@ func (m *miss) answerStale(status int, collapsed bool, now time.Time) bool {
 // a crowd that comes and goes would make a lot of it.
 func (m *miss) abandon() {
 	h := m.w.Header()
-	m.cache.opts.visibility.put(h, h["Cache-Status"], forward{why: m.why, detail: reasonCancelled}, m.q.url())
+	m.cache.opts.visibility.put(h, h["Cache-Status"], forward{why: m.why, detail: reasonCancelled}.member(), m.q.url())
 	http.Error(m.w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
 }

@@ -142,7 +142,7 @@ func (p *prepared) at(e *Entry, staleFrom, now time.Time) *preparedSecond {
 	if s := p.second.Load(); s != nil && s.unix == unix && s.ttl == ttl {
 		return s
 	}
-	s := &preparedSecond{unix: unix, ttl: ttl, status: hitStatus(p.status, ttl)}
+	s := &preparedSecond{unix: unix, ttl: ttl, status: append(slices.Clip(p.status), string(hitMember(ttl)))}
 	if !e.ByHandler {
 		s.age = []string{strconv.FormatInt(int64(e.age(now)/time.Second), 10)}
 	}

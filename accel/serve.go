@@ -191,15 +191,14 @@ func (a *answer) writeHeader(h http.Header) {
 		h["Cache-Status"] = s.status
 		return
 	}
-	url := ""
+	url, member := "", hitMember(s.ttl)
 	if a.visibility == ShowKey {
 		url = e.URL()
 	}
-	if a.forward == nil {
-		a.visibility.putHit(h, p.status, s.status, url)
-	} else {
-		a.visibility.put(h, p.status, *a.forward, url)
+	if a.forward != nil {
+		member = a.forward.member()
 	}
+	a.visibility.put(h, p.status, member, url)
 }
 
 var zeroLength = []string{"0"}

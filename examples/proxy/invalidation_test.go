@@ -203,3 +203,17 @@ func TestConformance_RFC9111_4_4_WhileTheAnswerIsMade(t *testing.T) {
 		}
 	})
 }
+
+// An origin calls itself by its own name, and means a URL of the proxy's.
+func TestLocationsOfTheOriginAreOurs(t *testing.T) {
+	everywhere(t, func(s *site) {
+		s.origin.says(http.StatusOK, "Cache-Control: max-age=60")
+		s.stores("/b?c")
+		own := s.origin.at + "/b?c"
+		s.origin.says(http.StatusSeeOther, "Location: "+own)
+		res := s.do(http.MethodPost, "/a")
+		assert.Equal(s.t, "/b?c", res.Header.Get("Location"))
+		s.origin.says(http.StatusOK, "Cache-Control: max-age=60")
+		assert.False(s.t, s.get("/b?c").hit())
+	})
+}

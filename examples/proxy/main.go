@@ -50,8 +50,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("proxy", flag.ContinueOnError)
 	flags.SetOutput(out)
 	to := flags.String("origin", "", "`URL` of the server that the answers come from (required)")
-	listen := flags.String("listen", "127.0.0.1:8080", "`address` to listen on")
+	addr := flags.String("addr", "127.0.0.1:8080", "`address` to listen on")
 	store := flags.String("store", "cache.db", "`file` that keeps the cache, or \"memory\"")
+	hold := flags.Int64("hold", 1<<20, "`bytes` of an answer that are held, so that all who wait for it get it")
+	largest := flags.Int64("max-body", 8<<20, "`bytes` of the largest answer that is kept")
+	patience := flags.Duration("timeout", time.Minute, "how long the origin may take to begin an answer")
 	heuristic := flags.Duration("heuristic", 0, "how long at most an answer counts as fresh if nothing but its Last-Modified says so")
 	debug := flags.Bool("debug", false, "show the key of each answer in Cache-Status, and log why one was not stored")
 	if err := flags.Parse(args); err != nil {
@@ -70,14 +73,15 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		level, visibility = slog.LevelDebug, accel.ShowKey
 	}
 	logger := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level}))
-	cache := newCache(origin, open(*store, logger), logger,
+	cache := newCache(origin, *patience, open(*store, logger), logger,
+		accel.WithHoldLimit(*hold), accel.WithMaxBody(*largest),
 		accel.WithHeuristicFreshness(*heuristic), accel.WithCacheStatus(visibility))
 
-	err = serve.Run(ctx, *listen, serve.Log(out, cache), func(at string) {
+	err = serve.Run(ctx, *addr, serve.Log(out, cache), func(at string) {
 		fmt.Fprintf(out, welcome, at, origin, *store)
 	})
 	// Close writes what is still queued, so that the next start has it.
-	return cmp.Or(listening(err), cache.Close())
+	return cmp.Or(err, cache.Close())
 }
 
 const welcome = `
@@ -119,23 +123,14 @@ func open(name string, logger *slog.Logger) accel.Store {
 	return boltstore.Open(name, boltstore.WithLogger(logger))
 }
 
-// listening names the flag to change if the address cannot be listened on.
-func listening(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "listen" {
-		return fmt.Errorf("%w (choose another address with -listen)", op)
-	}
-	return err
-}
-
 // newCache returns a cache of what origin answers.
-func newCache(origin *url.URL, store accel.Store, logger *slog.Logger, opts ...accel.Option) *accel.Cache {
+func newCache(origin *url.URL, patience time.Duration, store accel.Store, logger *slog.Logger, opts ...accel.Option) *accel.Cache {
 	opts = append([]accel.Option{accel.WithPolicy(accel.RFC9111), accel.WithLogger(logger)}, opts...)
-	return accel.New(newProxy(origin, logger), store, opts...)
+	return accel.New(newProxy(origin, patience, logger), store, opts...)
 }
 
 // newProxy returns a handler that asks origin.
-func newProxy(origin *url.URL, logger *slog.Logger) *httputil.ReverseProxy {
+func newProxy(origin *url.URL, patience time.Duration, logger *slog.Logger) *httputil.ReverseProxy {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	// The transport would ask for gzip on its own account, and hand us the text
 	// with the entity tag of the compressed form. The cache asks for what it can
@@ -143,7 +138,7 @@ func newProxy(origin *url.URL, logger *slog.Logger) *httputil.ReverseProxy {
 	transport.DisableCompression = true
 	// An origin that takes a request and then says nothing is down, too. The
 	// cache has an answer to that only if it hears of it.
-	transport.ResponseHeaderTimeout = 30 * time.Second
+	transport.ResponseHeaderTimeout = patience
 	// All connections go to one host; two spare ones, the default, are few.
 	transport.MaxIdleConnsPerHost = transport.MaxIdleConns
 
@@ -163,6 +158,15 @@ func newProxy(origin *url.URL, logger *slog.Logger) *httputil.ReverseProxy {
 			// Between the origin and us, as Proxy-Authenticate is, but unlike
 			// that one left in by ReverseProxy (RFC 9110, section 11.7.3).
 			res.Header.Del("Proxy-Authentication-Info")
+			// The origin knows itself by another name than its clients do. They
+			// must stay here, and the cache must see which of its URLs is meant.
+			for _, name := range []string{"Location", "Content-Location"} {
+				u, err := url.Parse(res.Header.Get(name))
+				if err == nil && u.Scheme == origin.Scheme && u.Host == origin.Host && len(origin.Path) <= 1 {
+					u.Scheme, u.Host, u.Path = "", "", cmp.Or(u.Path, "/")
+					res.Header.Set(name, u.String())
+				}
+			}
 			return nil
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {

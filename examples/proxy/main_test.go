@@ -74,7 +74,7 @@ func newSite(t *testing.T, c *clock, store accel.Store, opts ...accel.Option) *s
 	o.says(http.StatusOK)
 	server := httptest.NewServer(o)
 	t.Cleanup(server.Close)
-	o.close = server.Close
+	o.close, o.at = server.Close, server.URL
 	s := newSiteAt(t, c, store, server.URL, opts...)
 	s.origin = o
 	return s
@@ -86,7 +86,7 @@ func newSiteAt(t *testing.T, c *clock, store accel.Store, at string, opts ...acc
 	u, err := url.Parse(at)
 	require.NoError(t, err)
 	opts = append([]accel.Option{accel.WithClock(c.now)}, opts...)
-	return serveSite(t, c, newCache(u, store, quiet, opts...))
+	return serveSite(t, c, newCache(u, time.Minute, store, quiet, opts...))
 }
 
 // serveSite makes a site of a cache.
@@ -277,6 +277,7 @@ func (s *site) eventually(what string, cond func() bool) {
 type origin struct {
 	clock *clock
 	close func()
+	at    string // its URL
 
 	mu     sync.Mutex // guards the following
 	answer func(w http.ResponseWriter, r *http.Request, n int)

@@ -48,7 +48,7 @@ func program(t *testing.T, args ...string) (at string, out *screen, end func()) 
 	ctx, cancel := context.WithCancel(t.Context())
 	out = &screen{}
 	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, append([]string{"-listen", "127.0.0.1:0"}, args...), out) }()
+	go func() { ended <- run(ctx, append([]string{"-addr", "127.0.0.1:0"}, args...), out) }()
 	require.Eventually(t, func() bool { return listensAt.MatchString(out.String()) }, 20*time.Second, time.Millisecond)
 	var once sync.Once
 	end = func() {
@@ -156,9 +156,9 @@ func TestProgramRefuses(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer taken.Close()
-	err = run(t.Context(), []string{"-origin", "http://localhost", "-store", "memory", "-listen", taken.Addr().String()}, io.Discard)
+	err = run(t.Context(), []string{"-origin", "http://localhost", "-store", "memory", "-addr", taken.Addr().String()}, io.Discard)
 	assert.ErrorContains(t, err, taken.Addr().String())
-	assert.ErrorContains(t, err, "-listen")
+	assert.ErrorContains(t, err, "-addr")
 }
 
 // Who the client says it is, and was sent by, is not passed on.

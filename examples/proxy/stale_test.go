@@ -293,7 +293,7 @@ func TestConformance_RFC9111_4_3_3_TimeoutIsDisconnection(t *testing.T) {
 	defer close(silent)
 	u, err := url.Parse(server.URL)
 	require.NoError(t, err)
-	proxy := newProxy(u, quiet)
+	proxy := newProxy(u, time.Minute, quiet)
 	s := serveSite(t, c, accel.New(proxy, memstore.New(memstore.WithClock(c.now)),
 		accel.WithClock(c.now), accel.WithPolicy(accel.RFC9111), accel.WithLogger(quiet)))
 	require.True(t, s.get("/").stored())

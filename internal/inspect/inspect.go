@@ -236,9 +236,6 @@ func (d *Database) Close() error {
 	return d.guard(d.bolt.Close)
 }
 
-// Path returns the path as it was given to Open.
-func (d *Database) Path() string { return d.path }
-
 // BeginsEmpty says why the library would not serve anything of the file, but
 // begin anew with it; "" if it would serve it.
 func (d *Database) BeginsEmpty() string { return d.beginsEmpty }

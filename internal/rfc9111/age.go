@@ -34,13 +34,15 @@ func ageValue(lines []string) time.Duration {
 	return age
 }
 
-// CurrentAge returns how old a stored response is now (RFC 9111, section
-// 4.2.3): what [InitialAge] said of it, and the time since it was received. It
-// is never negative, whatever the clock did meanwhile, never more than 2^31
-// seconds, and allocates nothing.
-func CurrentAge(initial time.Duration, received, now time.Time) time.Duration {
-	return clamp(clamp(initial) + clamp(now.Sub(received)))
+// CurrentAge returns how old a stored response is now (RFC 9111, section 4.2.3):
+// how old it was at a moment, and the time since. It is never negative, whatever
+// the clock did meanwhile, never more than 2^31 seconds, and allocates nothing.
+func CurrentAge(initial time.Duration, at, now time.Time) time.Duration {
+	return clamp(clampBoth(initial) + clampBoth(now.Sub(at)))
 }
+
+// clampBoth keeps a sum of two from overflowing.
+func clampBoth(d time.Duration) time.Duration { return min(max(d, -forever), forever) }
 
 // clamp brings a number of seconds into the range of RFC 9111, section 1.2.2.
 func clamp(d time.Duration) time.Duration {

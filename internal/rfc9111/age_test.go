@@ -78,7 +78,7 @@ func TestRFC9111_4_2_3_InitialAge(t *testing.T) {
 func TestRFC9111_4_2_3_CurrentAge(t *testing.T) {
 	assert.Equal(t, time.Duration(0), rfc9111.CurrentAge(0, noon, noon))
 	assert.Equal(t, 90*time.Second, rfc9111.CurrentAge(time.Minute, noon, noon.Add(30*time.Second)))
-	assert.Equal(t, time.Minute, rfc9111.CurrentAge(time.Minute, noon, noon.Add(-time.Hour)), "the clock was set back")
+	assert.Equal(t, time.Duration(0), rfc9111.CurrentAge(time.Minute, noon, noon.Add(-time.Hour)), "the clock was set back")
 	assert.Equal(t, time.Duration(0), rfc9111.CurrentAge(-time.Minute, noon, noon))
 	assert.Equal(t, forEver, rfc9111.CurrentAge(forEver, noon, noon.Add(time.Hour)))
 	assert.Equal(t, forEver, rfc9111.CurrentAge(1<<63-1, time.Time{}, noon.AddDate(5000, 0, 0)))

@@ -11,6 +11,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -75,13 +76,13 @@ func Log(out io.Writer, next http.Handler) http.Handler {
 		start := time.Now()
 		seen := &recorder{ResponseWriter: w}
 		target := r.URL.EscapedPath() // escaped, so that nobody writes into our terminal
-		if query := r.URL.Query().Encode(); query != "" {
-			target += "?" + query
+		if r.URL.RawQuery != "" {
+			target += "?" + visible(r.URL.RawQuery) // not sorted: to the cache, order matters
 		}
 		defer func() { // also of a handler that panics, whose client gets no status
-			cache := w.Header().Get("Cache-Status")
-			if cache == "" {
-				cache = "pass"
+			cache := "pass"
+			if lines := w.Header()["Cache-Status"]; len(lines) != 0 {
+				cache = lines[len(lines)-1] // ours; those before are of caches further in
 			}
 			logger.Printf("%3d %9s %8v  %-4s %s  [%s]", seen.status, size(seen.bytes), round(time.Since(start)), r.Method, target, cache)
 		}()
@@ -90,6 +91,16 @@ func Log(out io.Writer, next http.Handler) http.Handler {
 			seen.status = http.StatusOK // what the server sends for a handler that wrote nothing
 		}
 	})
+}
+
+// visible escapes what a terminal might take for a command.
+func visible(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
 }
 
 // A recorder passes everything on and remembers what it was. Flushing,

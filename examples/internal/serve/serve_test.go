@@ -80,7 +80,7 @@ func TestLog(t *testing.T) {
 	}
 	assert.Regexp(t, `^\d\d:\d\d:\d\d 200    1\.5 kB +\S+s  GET  /hit  \[Accelerator; hit\]\n$`, ask("/hit"))
 	assert.Regexp(t, ` 418       0 B .* /early  \[pass\]\n$`, ask("/early"))
-	assert.Regexp(t, `GET  /a%1b\[b\?q=%1B  \[pass\]\n$`, ask("/a%1b[b?q=%1b"))
+	assert.Regexp(t, `GET  /a%1b\[b\?q=%1b  \[pass\]\n$`, ask("/a%1b[b?q=%1b"))
 	assert.Contains(t, ask("/flush"), " 200 ")
 	assert.True(t, flushed, "Flush does not reach the server's writer")
 
