@@ -21,7 +21,8 @@ import (
 // or [StaleIfError].
 //
 // Outside a request that a [Cache] serves, and where the cache has passed the
-// request on as it is (a POST, say), it does nothing. It may be called by
+// request on as it is, and in a request with another method than GET (a POST, say),
+// it does nothing. It may be called by
 // several goroutines at once.
 func CacheFor(ctx context.Context, ttl time.Duration, opts ...Freshness) {
 	f := lifetime{ttl: clamp(ttl)}

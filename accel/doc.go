@@ -26,7 +26,8 @@
 //
 // With the default policy, [OptIn], nothing is stored unless the handler asks:
 // by [CacheFor], or by a header that speaks to shared caches (Cache-Control with
-// s-maxage, or with public and max-age; CDN-Cache-Control; Surrogate-Control). Then the complete response to a GET is stored,
+// s-maxage, or with public and max-age; CDN-Cache-Control; Surrogate-Control).
+// Then the complete response to a GET is stored,
 // whatever its status by CacheFor, and below 400 by header: call CacheFor when
 // nothing can fail any more, or [NoStore] when something did. GET and HEAD are
 // answered from it, with 304, 412 and 206 where the request asks for these.
@@ -64,15 +65,25 @@
 // CacheFor answers requests with cookies and without: what depends on the user
 // must not be given to CacheFor, or say "Vary: Cookie".
 //
-// A response that is flushed, hijacked, longer than [WithMaxBody], shorter or
-// longer than its Content-Length, that has a Transfer-Encoding, or whose handler
-// panics, is what the client would have got without a cache, and is not stored.
-// Nor is a 412 to a condition of the client's.
+// A response that is hijacked, longer than [WithMaxBody], shorter or longer than
+// its Content-Length, that has a Transfer-Encoding, or whose handler panics, is
+// what the client would have got without a cache, and is not stored. Nor is a 412
+// to a condition of the client's, a response that adds to a field which middleware
+// around the cache has set, and by OptIn one that is flushed. (By RFC9111 a flush
+// takes effect when a response for storing was held 20 ms more: reverse proxies
+// flush after every piece.)
+//
+// By header alone, without CacheFor, a request with a cookie needs more: by OptIn
+// public, s-maxage or must-revalidate, by RFC9111 public or a lifetime.
 //
 // Requests that are anything but plain questions meet no cache at all: other
 // methods, a body, an upgrade, a header that overrides the method, no host, a
 // Range of something not known. Their handlers have the original ResponseWriter,
-// and their answers no Cache-Status; FromContext works in them.
+// and their answers no Cache-Status; FromContext works in them. Only by RFC9111
+// are the methods that are not safe looked at: their answers say fwd=method, their
+// handlers have a writer of ours (so that http.MaxBytesReader cannot close the
+// connection), and the answer to a POST is stored if it has a lifetime and a
+// Content-Location that is its own URL.
 //
 // Why a response was not stored stands in [Stats], in the log at debug level, and
 // in its Cache-Status (RFC 9211), unless its header had to be sent before that was
@@ -139,7 +150,8 @@
 // An error of a store is a miss, or a response not stored; the site is served by
 // its handlers. It is logged once for each kind and counted in [Stats]. Only
 // invalidations report it, because something may be wrong then that the
-// application has to know.
+// application has to know. (One that a request with an unsafe method caused by
+// RFC9111 has nobody to report to, so look at Stats.StoreErrors.)
 //
 // # Middleware
 //

@@ -134,8 +134,9 @@ func WithTargets(names ...string) Option {
 // and are taken off every answer whose writer is the cache's. They are read
 // first. The default is Surrogate-Control, Surrogate-Key and Cache-Tag, because
 // tags tell what a page is made from; without a name nothing is taken off, which
-// is what a cache in front of this one wants. Cache-Groups and the targeted
-// fields are sent on unless they are named.
+// is what a cache in front of this one wants: a CDN that purges by these fields
+// has to see them. Cache-Groups and CDN-Cache-Control are sent on unless they are
+// named.
 func WithStrippedHeaders(names ...string) Option {
 	names = canonicalNames(names)
 	return func(o *options) { o.stripped = names }

@@ -12,7 +12,7 @@ type Stats struct {
 	Hits      uint64 // answered by an entry, the stale ones included
 	Misses    uint64 // answered by their own run of the handler
 	Collapsed uint64 // answered by the response to another request, awaited
-	Passes    uint64 // left to the handler as they are; see the package comment
+	Passes    uint64 // left to the handler as they are, unsafe methods among them; see the package comment
 
 	StaleHits    uint64 // of Hits: answered by an entry past its time
 	StaleIfError uint64 // of Misses: the handler failed, and a stale entry answered
