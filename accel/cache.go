@@ -112,7 +112,8 @@ func (c *Cache) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 	// A hit?
 	now := c.opts.now()
 	found := c.lookup(r, q, now)
-	if a := found.answer(r, q, now, c.opts.visibility); a.form != nil {
+	a := answer{visibility: c.opts.visibility}
+	if found.answer(&a, r, q, now) {
 		c.hit(w, r, q, next, outer, found, &a)
 		count.hits.Add(1)
 		return
@@ -172,7 +173,7 @@ func (c *Cache) hit(w http.ResponseWriter, r *http.Request, q *question, next ht
 	}
 	if found.fitness == stale {
 		c.counters.at(q).stale.Add(1)
-		if !found.tolerated {
+		if !found.notes.has(tolerated) {
 			c.refresh(w.Header(), r, next, found, a.now)
 		}
 	}

@@ -173,7 +173,7 @@ func hash(kind MarkKind, fields ...string) Hash {
 // appendField appends f with its length in front. Without the length, the path
 // "/a" with the query "b=1" and the path "/ab" with "=1" would be one key, as
 // they were in this library's predecessor.
-func appendField[T string | []byte](b []byte, f T) []byte {
+func appendField(b []byte, f string) []byte {
 	b = binary.AppendUvarint(b, uint64(len(f)))
 	return append(b, f...)
 }

@@ -46,20 +46,20 @@ var questions = sync.Pool{New: func() any {
 // without Vary names. It returns nil for a request that must not meet the cache.
 // It allocates nothing.
 func (o *options) ask(r *http.Request) *question {
-	return o.question(r, look(r))
+	if g := look(r); !g.odd {
+		return o.question(r, &g)
+	}
+	return nil
 }
 
 // question is ask for a request that was looked at.
-func (o *options) question(r *http.Request, g glance) *question {
-	if g.odd {
-		return nil
-	}
+func (o *options) question(r *http.Request, g *glance) *question {
 	target := originForm(r)
 	if target == "" || target[0] != '/' {
 		return nil // an opaque or empty target: nobody's page
 	}
 	q := questions.Get().(*question)
-	q.glance = g
+	q.glance = *g
 	q.scheme, q.host, q.target = "http", r.Host, target
 	if r.TLS != nil {
 		q.scheme = "https"
@@ -100,7 +100,7 @@ func (q *question) vary(h http.Header, names []string) {
 		b = appendField(b, name)
 		if present {
 			b = append(b, 1)
-			b = appendField(b, value)
+			b = append(appendUvarint(b, uint64(len(value))), value...)
 		} else {
 			b = append(b, 0)
 		}

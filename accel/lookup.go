@@ -19,17 +19,27 @@ const (
 	fresh                   // to be served
 )
 
-// A finding is what a look-up brought.
+// A finding is what a look-up brought. It has no more than four fields, which is
+// as many as the compiler keeps in registers.
 type finding struct {
 	entry     *Entry // nil if there is none
 	staleFrom time.Time
 	fitness   fitness // of entry
-	varied    bool    // the resource has entries, selected by Vary
+	notes     notes
+}
+
+// notes are what else there is to say about a finding.
+type notes uint8
+
+const (
+	varied notes = 1 << iota // the resource has entries, selected by Vary
 
 	// What the request itself says; see WithRequestDirectives.
-	refused   bool // it asks for better than entry
-	tolerated bool // it takes entry past the time that anybody else would
-}
+	refused   // it asks for better than entry
+	tolerated // it takes entry past the time that anybody else would
+)
+
+func (n notes) has(x notes) bool { return n&x != 0 }
 
 // lookup asks the store a question. q's variant is afterwards the one selected
 // by the Vary names that the store knows, if any. Whatever goes wrong in a store
@@ -39,8 +49,11 @@ func (c *Cache) lookup(r *http.Request, q *question, now time.Time) finding {
 		q.vary(r.Header, nil)
 	}
 	found, err := c.store.Get(r.Context(), q.key, nil)
-	varied := found.Vary != nil
-	if errors.Is(err, ErrNotFound) && varied {
+	var n notes
+	if found.Vary != nil {
+		n = varied
+	}
+	if n != 0 && errors.Is(err, ErrNotFound) {
 		// The resource has variants: ask for ours.
 		names := found.Vary
 		q.vary(r.Header, names)
@@ -50,37 +63,38 @@ func (c *Cache) lookup(r *http.Request, q *question, now time.Time) finding {
 		if !errors.Is(err, ErrNotFound) {
 			c.storeFailed("get", err)
 		}
-		return finding{varied: varied}
+		return finding{notes: n}
 	}
 	e := found.Entry
 	if !q.answeredBy(e) {
 		c.counters.mismatches.Add(1)
-		return finding{varied: varied}
+		return finding{notes: n}
 	}
-	f := finding{entry: e, staleFrom: e.FreshUntil, varied: varied}
+	f := finding{entry: e, staleFrom: e.FreshUntil, notes: n}
 	if !found.StaleSince.IsZero() && found.StaleSince.Before(f.staleFrom) {
 		// Both windows count from there, hence end before the entry's own.
 		f.staleFrom = found.StaleSince
 	}
 	f.fitness = e.fitness(f.staleFrom, now)
 	if q.demanding && c.opts.demands {
-		f.heed(rfc9111.DemandOf(r.Header), now)
+		return f.heed(rfc9111.DemandOf(r.Header), now)
 	}
 	return f
 }
 
 // heed applies what a request says in Cache-Control (RFC 9111, section 5.2.1).
-func (f *finding) heed(d rfc9111.Demand, now time.Time) {
+func (f finding) heed(d rfc9111.Demand, now time.Time) finding {
 	age, left := f.entry.age(now), f.staleFrom.Sub(now)
 	switch {
 	case f.fitness < stale:
 		if left <= 0 && d.Allows(age, left, !f.entry.MustRevalidate) { // max-stale
-			f.fitness, f.tolerated = stale, true
+			f.fitness, f.notes = stale, f.notes|tolerated
 		}
 	case d.Allows(age, left, !f.entry.MustRevalidate):
 	case f.fitness >= stale && !d.Allows(age, max(left, 1), true):
-		f.fitness, f.refused = spent, true
+		f.fitness, f.notes = spent, f.notes|refused
 	}
+	return f
 }
 
 // age returns how old the response is (RFC 9111, section 4.2.3).
@@ -88,14 +102,15 @@ func (e *Entry) age(now time.Time) time.Duration {
 	return rfc9111.CurrentAge(e.InitialAge, e.Date, now) // Date may lie ahead
 }
 
-// answer returns the answer that what was found gives to r; it has no form if
-// there is none. An entry past its time gives one, too, if its window allows it.
-func (f *finding) answer(r *http.Request, q *question, now time.Time, visibility Visibility) answer {
-	a := answer{entry: f.entry, staleFrom: f.staleFrom, now: now, visibility: visibility}
-	if f.fitness < stale || q.authorized && !f.entry.Public || !a.choose(r, &q.glance) {
-		a.form = nil
+// answer makes a, which is zero, the answer that what was found gives to r, and
+// reports whether there is one. An entry past its time gives one, too, if its
+// window allows it.
+func (f *finding) answer(a *answer, r *http.Request, q *question, now time.Time) bool {
+	if f.fitness < stale || q.authorized && !f.entry.Public {
+		return false
 	}
-	return a
+	a.entry, a.staleFrom, a.now = f.entry, f.staleFrom, now
+	return a.choose(r, &q.glance)
 }
 
 // clockSkew is by how much a clock may be set back before what was stored until
@@ -104,7 +119,7 @@ const clockSkew = 5 * time.Second
 
 // ahead reports whether the entry was made in the future: the clock was set back,
 // and until when the entry is good, nobody knows.
-func (e *Entry) ahead(now time.Time) bool { return e.InitialAge+now.Sub(e.Date) < -clockSkew }
+func (e *Entry) ahead(now time.Time) bool { return now.Unix() < e.answers().begins }
 
 // fitness is RFC 9111, section 4.2, and RFC 5861 for an entry that is fresh
 // until staleFrom.

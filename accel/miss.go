@@ -55,7 +55,7 @@ func (m *miss) classify(found finding, now time.Time) {
 	// to be nothing to store, or if it may be for one user.
 	m.whole = m.cacheable || !judged && m.cache.opts.policy != OptIn && !q.authorized && m.r.Header["Cookie"] == nil
 	switch {
-	case e == nil && !found.varied:
+	case e == nil && !found.notes.has(varied):
 		m.why = fwdURIMiss
 	case e == nil:
 		m.why = fwdVaryMiss
@@ -70,7 +70,7 @@ func (m *miss) classify(found finding, now time.Time) {
 		m.why, m.never, m.whole = fwdRequest, reasonNotAcceptable, false
 	default:
 		m.why, m.whole, m.cacheable = fwdStale, true, true
-		if found.refused {
+		if found.notes.has(refused) {
 			m.why = fwdRequest
 		}
 	}
@@ -131,7 +131,8 @@ func (m *miss) serve(now time.Time) served {
 		// the last look-up is seen.
 		at := c.store.Begin()
 		found := c.lookup(m.r, q, now)
-		if a := found.answer(m.r, q, now, c.opts.visibility); a.form != nil {
+		a := answer{visibility: c.opts.visibility}
+		if found.answer(&a, m.r, q, now) {
 			c.store.End(at) // before anything is written: a slow client must hold no position
 			c.hit(m.w, m.r, q, m.next, m.outer, found, &a)
 			return servedHit
@@ -230,7 +231,7 @@ func (m *miss) answer(a *answer) bool {
 // not for this one: the client wants it validated, it must be validated before each
 // use, or it was not for storing the last time.
 func (m *miss) waitsInVain(key flightKey, now time.Time) bool {
-	if m.found.refused || m.found.entry != nil && !m.found.entry.lasts() {
+	if m.found.notes.has(refused) || m.found.entry != nil && !m.found.entry.lasts() {
 		return true
 	}
 	_, uncacheable := m.cache.uncacheable.recall(key, now)
@@ -242,7 +243,7 @@ func (m *miss) waitsInVain(key flightKey, now time.Time) bool {
 // that fails (RFC 5861, section 4).
 func (m *miss) standsIn(now time.Time) bool {
 	e := m.found.entry
-	return e != nil && !e.MustRevalidate && !e.ahead(now) && !m.found.refused && m.never == storable &&
+	return e != nil && !e.MustRevalidate && !e.ahead(now) && !m.found.notes.has(refused) && m.never == storable &&
 		now.Before(m.found.staleFrom.Add(e.StaleIfError))
 }
 

@@ -33,10 +33,22 @@ type prepared struct {
 	status       []string // Cache-Status as the handler left it
 	lastModified time.Time
 	strongDate   time.Time // lastModified if it is a strong validator
+	begins       int64     // the second before which the entry was made in the future
 	untyped      bool      // no Content-Type is stored, and none is to be guessed
 
 	second atomic.Pointer[preparedSecond]
+	usual  atomic.Pointer[usualForm]
 }
+
+// A usualForm is the form for one Accept-Encoding, the first that came: a few
+// browsers send nearly all requests, each always the same.
+type usualForm struct {
+	accept string
+	form   *preparedForm // nil if there is none
+}
+
+// maxUsual is the length of the Accept-Encoding that is remembered at most.
+const maxUsual = 64
 
 // A preparedForm is the representation in one coding.
 type preparedForm struct {
@@ -65,7 +77,7 @@ func (e *Entry) answers() *prepared {
 }
 
 func (e *Entry) prepare() *prepared {
-	p := &prepared{untyped: true}
+	p := &prepared{untyped: true, begins: e.Date.Add(-e.InitialAge - clockSkew).Unix()}
 	for _, f := range e.Header {
 		switch f.Name {
 		case "Vary":

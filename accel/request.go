@@ -35,14 +35,16 @@ func look(r *http.Request) (g glance) {
 		g.odd = true
 		return g
 	}
-	return lookAtHeader(r)
+	g.lookAtHeader(r)
+	return g
 }
 
-// lookAtHeader looks at what a request of any method says in its header.
-func lookAtHeader(r *http.Request) (g glance) {
+// lookAtHeader looks at what a request of any method says in its header. It ends at
+// the first thing that is odd.
+func (g *glance) lookAtHeader(r *http.Request) {
 	if r.Host == "" || r.URL == nil {
 		g.odd = true
-		return g
+		return
 	}
 	for name, values := range r.Header {
 		switch name {
@@ -61,18 +63,18 @@ func lookAtHeader(r *http.Request) (g glance) {
 			// handlers may read it.
 			if len(values) != 1 || values[0] != r.Host {
 				g.odd = true
-				return g
+				return
 			}
 		case "Upgrade", "Expect", "X-Http-Method-Override", "X-Http-Method", "X-Method-Override":
 			g.odd = true
-			return g
+			return
 		case "Connection":
 			// A Connection that only says keep-alive or close is on many
 			// requests.
 			for _, v := range values {
 				if containsFold(v, "upgrade") {
 					g.odd = true
-					return g
+					return
 				}
 			}
 		default:
@@ -86,13 +88,12 @@ func lookAtHeader(r *http.Request) (g glance) {
 				switch dashed(name) {
 				case "X-Http-Method-Override", "X-Http-Method", "X-Method-Override":
 					g.odd = true
-					return g
+					return
 				}
 				g.underscored = true
 			}
 		}
 	}
-	return g
 }
 
 // containsFold reports whether s contains sub, which is in lower case.

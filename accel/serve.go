@@ -27,6 +27,21 @@ func (p *prepared) choose(accept []string) *preparedForm {
 	if len(p.offers) == 1 && p.forms[0].coding == nil {
 		return &p.forms[0]
 	}
+	if len(accept) != 1 {
+		return p.negotiate(accept)
+	}
+	usual := p.usual.Load()
+	if usual != nil && usual.accept == accept[0] {
+		return usual.form
+	}
+	form := p.negotiate(accept)
+	if usual == nil && len(accept[0]) <= maxUsual {
+		p.usual.Store(&usualForm{strings.Clone(accept[0]), form})
+	}
+	return form
+}
+
+func (p *prepared) negotiate(accept []string) *preparedForm {
 	if i, ok := codec.Negotiate(accept, p.offers); ok {
 		return &p.forms[i]
 	}

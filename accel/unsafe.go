@@ -18,10 +18,14 @@ const invalidationWait = time.Second
 // it sees of the request is what the client sent. It returns false for what has
 // no URL that a response could be stored for.
 func (c *Cache) serveUnsafe(w http.ResponseWriter, r *http.Request, next http.Handler, outer *exchange) bool {
-	g := lookAtHeader(r)
+	if r.Host == "" || r.URL == nil {
+		return false
+	}
+	var g glance
+	g.lookAtHeader(r)
 	plain := !g.odd
-	g.odd, g.conditional, g.ranged = r.Host == "" || r.URL == nil, false, false
-	q := c.opts.question(r, g)
+	g.conditional, g.ranged = false, false
+	q := c.opts.question(r, &g)
 	if q == nil {
 		return false
 	}
