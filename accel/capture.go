@@ -14,8 +14,8 @@ import (
 )
 
 // A capture is the ResponseWriter of a handler whose response is looked at: it may
-// be stored, or tell what is stored that it is outdated. It
-// stands in front of the client's writer and is in one of these states:
+// be stored, or tell what is stored that it is outdated. It stands in front of the
+// client's writer and is in one of these states:
 //
 //	open      no header yet
 //	holding   header and body are kept; the client has seen nothing
@@ -206,7 +206,7 @@ func (c *capture) FlushError() error {
 	case c.state == dropping:
 		return nil
 	case c.state == holding && streams:
-		if _, nobody := c.under.(discard); !nobody && c.timer == nil {
+		if !c.fill.unattended() && c.timer == nil {
 			c.timer = time.AfterFunc(flushGrace, c.flushHeld)
 		}
 		return nil
@@ -340,7 +340,7 @@ func (c *capture) pass(reason string) {
 func (c *capture) sendHeld(detail string) {
 	h := c.under.Header()
 	c.restore(h)
-	c.fill.putStatus(h, forward{why: c.fill.why, detail: detail})
+	c.fill.putStatus(h, c.fill.why, detail)
 	c.fill.strip(h)
 	c.under.WriteHeader(c.status)
 	if len(c.body) != 0 {

@@ -68,7 +68,7 @@ func (m *miss) run(f *flight, before http.Header, asks rfc9111.Validators) (fl *
 	}
 	buf := bodies.Get().(*[]byte)
 	limit, hold := c.opts.bodyLimit(), c.opts.held()
-	if _, ok := m.w.(discard); ok {
+	if m.unattended() {
 		hold = limit // no client is waiting to see the beginning
 	}
 	fl.capture = capture{under: m.w, fill: fl, body: *buf, limit: limit, hold: min(hold, limit)}
@@ -162,7 +162,7 @@ func (fl *fill) finish() {
 			fl.change(http.StatusOK, fl.capture.Header())
 		}
 		fl.capture.publish()
-		fl.putStatus(fl.w.Header(), forward{why: fl.why, detail: fl.reasonOr(reasonEmpty)})
+		fl.putStatus(fl.w.Header(), fl.why, fl.reasonOr(reasonEmpty))
 		return
 	case dropping:
 		if fl.confirmed {
@@ -175,14 +175,6 @@ func (fl *fill) finish() {
 		fl.store(wishes)
 	}
 	fl.publishTrailers()
-}
-
-// putStatus writes Cache-Status behind what the handler wrote there.
-func (fl *fill) putStatus(h http.Header, f forward) {
-	if f.why == fwdMethod && f.detail == reasonMethod {
-		f.detail = "" // it would say it twice
-	}
-	fl.cache.opts.visibility.put(h, h["Cache-Status"], f.member(), fl.q.url())
 }
 
 // publishTrailers hands on what a handler put into the header after it was
@@ -231,7 +223,9 @@ func (fl *fill) store(wishes wishes) {
 	var e *Entry
 	if reason == storable {
 		e = fl.build(wishes)
-		reason = fl.put(e)
+		if reason = fl.put(e, nil); reason == storable {
+			fl.cache.counters.stored.Add(1)
+		}
 	}
 	if e == nil {
 		c.mu.Lock()
@@ -309,7 +303,7 @@ func (fl *fill) judge(status int, h http.Header, length int64) (reason string) {
 		if fl.standsIn(fl.received) {
 			return reasonFailed
 		}
-		if _, nobody := fl.w.(discard); nobody {
+		if fl.unattended() {
 			return reasonRefreshFailed // the good one stays for its window
 		}
 	}
@@ -436,21 +430,17 @@ func (fl *fill) completed(wishes wishes) (reason string) {
 	return wishes.forbid()
 }
 
-// put gives the entry to the store.
-func (fl *fill) put(e *Entry) (reason string) {
-	err := fl.cache.store.Put(e, nil)
-	if err != nil {
-		return fl.putFailed(err)
-	}
-	fl.cache.counters.stored.Add(1)
-	fl.cache.uncacheable.forget(fl.flight.key)
-	fl.remember(worthAsking)
-	return storable
-}
-
-// putFailed returns why the store did not take an entry.
-func (fl *fill) putFailed(err error) (reason string) {
+// put gives the store an entry, in place of old if that was confirmed, and returns
+// why the store did not take it.
+func (fl *fill) put(e, old *Entry) (reason string) {
+	err := fl.cache.store.Put(e, old)
 	switch {
+	case err == nil:
+		fl.cache.uncacheable.forget(fl.flight.key)
+		fl.remember(worthAsking)
+		return storable
+	case errors.Is(err, ErrInvalidated) && old != nil && fl.cache.store.Valid(e.At, e.Marks):
+		return reasonOvertaken // nothing was purged; another renewal was faster
 	case errors.Is(err, ErrInvalidated):
 		return reasonInvalidated
 	case errors.Is(err, ErrTooLarge):
@@ -520,7 +510,7 @@ func (fl *fill) refuse(reason string) {
 // a cookie: what is stored for others is as it was. A refresh in the background is
 // not so sure, because nobody but who caused it would ever try another.
 func (fl *fill) personal(reason string) bool {
-	if _, nobody := fl.w.(discard); nobody || fl.r.Header["Cookie"] == nil {
+	if fl.unattended() || fl.r.Header["Cookie"] == nil {
 		return false
 	}
 	switch reason {

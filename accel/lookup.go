@@ -91,7 +91,7 @@ func (f finding) heed(d rfc9111.Demand, now time.Time) finding {
 			f.fitness, f.notes = stale, f.notes|tolerated
 		}
 	case d.Allows(age, left, !f.entry.MustRevalidate):
-	case f.fitness >= stale && !d.Allows(age, max(left, 1), true):
+	case !d.Allows(age, max(left, 1), true):
 		f.fitness, f.notes = spent, f.notes|refused
 	}
 	return f

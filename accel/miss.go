@@ -22,7 +22,8 @@ type miss struct {
 	whole bool   // the handler is asked for the whole, whatever part of it the client wants
 	never string // why the response is not to be stored, whatever it is
 
-	cacheable bool // the key is known to be
+	cacheable   bool // the key is known to be
+	uncacheable bool // the key is known not to be
 }
 
 // served says how a miss ended.
@@ -50,7 +51,7 @@ func (m *miss) classify(found finding, now time.Time) {
 	m.found, m.never = found, storable
 	e, q := found.entry, m.q
 	note, judged := m.cache.cacheable.recall(q.flightKey(), now)
-	m.cacheable = judged && note == worthAsking
+	m.cacheable, m.uncacheable = judged && note == worthAsking, judged && note == notWorthAsking
 	// A handler that speaks HTTP caching is asked for the whole until that proved
 	// to be nothing to store, or if it may be for one user.
 	m.whole = m.cacheable || !judged && m.cache.opts.policy != OptIn && !q.authorized && m.r.Header["Cookie"] == nil
@@ -102,11 +103,26 @@ func (m *miss) validators() rfc9111.Validators {
 	return e.validators()
 }
 
+// putStatus writes Cache-Status, behind what the handler wrote there, for an answer
+// that is not made from an entry.
+func (m *miss) putStatus(h http.Header, why, detail string) {
+	if why == fwdMethod && detail == reasonMethod {
+		detail = "" // it would say it twice
+	}
+	m.cache.opts.visibility.put(h, h["Cache-Status"], forward{why: why, detail: detail}.member(), m.q.url())
+}
+
+// unattended reports whether this is a refresh in the background, which no client
+// waits for.
+func (m *miss) unattended() bool {
+	_, ok := m.w.(discard)
+	return ok
+}
+
 // notCached answers a request with only-if-cached that cannot be answered from
 // the store (RFC 9111, section 5.2.1.7).
 func (m *miss) notCached() {
-	h := m.w.Header()
-	m.cache.opts.visibility.put(h, h["Cache-Status"], forward{detail: reasonOnlyIfCached}.member(), m.q.url())
+	m.putStatus(m.w.Header(), "", reasonOnlyIfCached)
 	http.Error(m.w, http.StatusText(http.StatusGatewayTimeout), http.StatusGatewayTimeout)
 }
 
@@ -234,9 +250,8 @@ func (m *miss) waitsInVain(key flightKey, now time.Time) bool {
 	if m.found.notes.has(refused) || m.found.entry != nil && !m.found.entry.lasts() {
 		return true
 	}
-	_, uncacheable := m.cache.uncacheable.recall(key, now)
-	note, judged := m.cache.cacheable.recall(key, now)
-	return uncacheable || judged && note == notWorthAsking
+	_, lately := m.cache.uncacheable.recall(key, now)
+	return lately || m.uncacheable
 }
 
 // standsIn reports whether the entry that was found may answer for a handler
@@ -260,7 +275,6 @@ func (m *miss) answerStale(status int, collapsed bool, now time.Time) bool {
 // is most likely gone. Running the handler for it would be work for nobody, and
 // a crowd that comes and goes would make a lot of it.
 func (m *miss) abandon() {
-	h := m.w.Header()
-	m.cache.opts.visibility.put(h, h["Cache-Status"], forward{why: m.why, detail: reasonCancelled}.member(), m.q.url())
+	m.putStatus(m.w.Header(), m.why, reasonCancelled)
 	http.Error(m.w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
 }

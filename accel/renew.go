@@ -1,7 +1,6 @@
 package accel
 
 import (
-	"errors"
 	"maps"
 	"net/http"
 	"slices"
@@ -35,7 +34,7 @@ func (fl *fill) renew(w wishes) {
 	stored := false
 	if reason == storable {
 		if stored = !e.repeats(old); stored {
-			reason = fl.putRenewal(e, old)
+			reason = fl.put(e, old)
 		} else if !fl.cache.store.Valid(e.At, e.Marks) {
 			reason = reasonInvalidated
 		}
@@ -64,20 +63,6 @@ func (fl *fill) renew(w wishes) {
 	if !fl.answer(a) {
 		// In a coding that this client does not take. The handler may know better.
 		fl.vain = true
-	}
-}
-
-// putRenewal gives the store an entry in place of the one that was confirmed.
-func (fl *fill) putRenewal(e, old *Entry) (reason string) {
-	switch err := fl.cache.store.Put(e, old); {
-	case err == nil:
-		fl.cache.uncacheable.forget(fl.flight.key)
-		fl.remember(worthAsking)
-		return storable
-	case errors.Is(err, ErrInvalidated) && fl.cache.store.Valid(e.At, e.Marks):
-		return reasonOvertaken // nothing was purged; another renewal was faster
-	default:
-		return fl.putFailed(err)
 	}
 }
 
