@@ -32,10 +32,6 @@ type damage struct {
 	tx   func(btx *bolt.Tx) error // instead of do: through bbolt, which then signs it
 	// purged: nothing that was stored may be returned.
 	purged bool
-	// silent: bbolt may overlook it, so that a row of an index is there and not
-	// found. Nothing then leads the sweeper from a tag to an entry that bears it;
-	// see the package's comment, under Limits.
-	silent bool
 }
 
 const damagePages = 4096
@@ -61,9 +57,6 @@ func pagesOf(b []byte, flag uint16) (list []int) {
 // seed to seed.
 func damages(seed uint64) (list []damage) {
 	add := func(name string, do func(b []byte) []byte) { list = append(list, damage{name: name, do: do}) }
-	silent := func(name string, do func(b []byte) []byte) {
-		list = append(list, damage{name: name, do: do, silent: true})
-	}
 	rnd := func(i int) *rand.Rand { return rand.New(rand.NewPCG(seed, uint64(i))) }
 
 	for _, n := range []int{1, 100, 4095, 4096, 4097, 8191, 8192, 12288, 16384, 16484, 20480, 40960, 65536, 100_000} {
@@ -82,12 +75,12 @@ func damages(seed uint64) (list []damage) {
 		})
 	}
 	for i := range 24 {
-		silent(fmt.Sprintf("bit flipped %d", i), func(b []byte) []byte {
+		add(fmt.Sprintf("bit flipped %d", i), func(b []byte) []byte {
 			at := rnd(100 + i).IntN(inUse(b) * damagePages)
 			b[at] ^= 1 << rnd(i).IntN(8)
 			return b
 		})
-		silent(fmt.Sprintf("bit of a head flipped %d", i), func(b []byte) []byte {
+		add(fmt.Sprintf("bit of a head flipped %d", i), func(b []byte) []byte {
 			r := rnd(200 + i)
 			page(b, r.IntN(inUse(b)))[r.IntN(80)] ^= 1 << r.IntN(8)
 			return b
@@ -124,7 +117,7 @@ func damages(seed uint64) (list []damage) {
 	}
 	add("both meta pages zeroed", func(b []byte) []byte { clear(b[:2*damagePages]); return b })
 	for i := range 6 {
-		silent(fmt.Sprintf("free list garbage %d", i), func(b []byte) []byte {
+		add(fmt.Sprintf("free list garbage %d", i), func(b []byte) []byte {
 			for _, id := range pagesOf(b, 0x10) {
 				r, p := rnd(500+i), page(b, id)
 				if i < 3 {
@@ -304,7 +297,7 @@ func tryDamage(path, template string, d damage) error {
 	}
 	gone := "tag3" // invalidated by nobody yet
 	if err := lookAtAll(s, func(i int, version int) error {
-		if d.purged || templateStruck(i) && !d.silent {
+		if d.purged || templateStruck(i) {
 			return fmt.Errorf("%s was invalidated, and is returned", damageURL(i))
 		}
 		return nil
@@ -329,9 +322,9 @@ func tryDamage(path, template string, d damage) error {
 		if err := lookAtAll(s, func(i int, version int) error {
 			switch {
 			case version == 2:
-			case d.purged || !d.silent && (damageTag(i) == gone || templateStruck(i)):
+			case d.purged || damageTag(i) == gone || templateStruck(i):
 				return fmt.Errorf("%s was invalidated, and is returned in round %d", damageURL(i), round)
-			case stored[i] && !d.silent:
+			case stored[i]:
 				return fmt.Errorf("%s: an older version is returned", damageURL(i))
 			}
 			return nil
@@ -414,8 +407,7 @@ func lookAtAll(s *boltstore.Store, ok func(i, version int) error) error {
 }
 
 // Whatever was done to the file: the process lives, no byte that is returned is
-// wrong, nothing is deleted, and what was invalidated stays so unless the damage
-// is silent.
+// wrong, nothing is deleted, and what was invalidated stays so.
 func TestDamagedFiles(t *testing.T) {
 	t.Parallel()
 	for round := range rounds(1, 30) {

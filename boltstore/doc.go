@@ -56,9 +56,11 @@
 // wants. A file that was copied, or restored from a backup, begins empty, because
 // it may lack an invalidation made since.
 //
-// What is returned was stored: every record has a checksum. But the pages of bbolt
-// have none. A bit that flips in one, on a disk that does not notice, may hide an
-// index row, and an invalidation that needs the row to find an entry misses it. A
-// verification of the whole file finds that; opening it does not, since that would
-// read all of it.
+// What is returned was stored: every record has a checksum. The pages of bbolt have
+// none, and a bit that flips in one may hide a row of an index. Where an
+// invalidation went by the index, an entry older than that is returned only if the
+// index leads to it. Two kinds of damage are beyond this: a disk that loses the very
+// last transaction, though it said it had it, takes the file back to before it; and
+// in a file of more than 16 384 pages, a leaf that became a branch which leads back
+// to itself, page number and all, ends the process when it is come upon.
 package boltstore

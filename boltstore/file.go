@@ -33,6 +33,11 @@ type file struct {
 	entries atomic.Int64
 	bytes   atomic.Int64 // of the entries
 
+	// swept is the highest number of a mark of a tag that may have been forgotten
+	// because the index showed nothing for it to strike. Readers do not take the
+	// index's word alone; see format.Get.
+	swept atomic.Uint64
+
 	jobs    chan *read
 	quit    chan struct{} // closed to end the goroutines
 	started bool          // there are goroutines

@@ -463,6 +463,13 @@ func (s *Store) adopt(f *file, look format.Look) error {
 	// brought in after the last file was left goes now.
 	s.letGo(s.queue.shed(nil)...)
 	s.mem.Clear()
+	// What was forgotten before is not known, nor, after a crash, up to where
+	// numbers went.
+	n := s.marks.N()
+	if meta.Entries > 0 && !meta.Clean {
+		n++
+	}
+	f.swept.Store(n)
 	f.note(meta)
 	f.sweeper = newSweeper(f, meta)
 	return nil

@@ -91,7 +91,7 @@ func (f *file) serve(r *read) bool {
 			if r.stands {
 				res.stands, res.err = format.Stands(btx, r.key, r.vary)
 			} else {
-				res.entry, res.row, res.names, res.err = format.Get(btx, r.key, r.vary)
+				res.entry, res.row, res.names, res.err = format.Get(btx, r.key, r.vary, f.swept.Load())
 			}
 			return nil
 		})

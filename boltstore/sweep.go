@@ -193,7 +193,7 @@ func (f *file) strike() (more bool, err error) {
 		return false, err
 	}
 	if clean {
-		f.s.marks.Cleaned(f.marking)
+		f.cleaned(f.marking)
 		f.marking = marks.Row{}
 	}
 	f.s.count.swept.Add(uint64(n))

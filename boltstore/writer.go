@@ -181,10 +181,19 @@ func (f *file) settle(debt marks.Debt) error {
 		return errLost
 	}
 	f.s.marks.Paid(debt)
-	f.s.marks.Cleaned(needless...)
+	f.cleaned(needless...)
 	f.tight = 0
 	f.nextSweep = time.Time{}
 	return nil
+}
+
+// cleaned says that the file holds nothing that the rows strike, as far as its
+// indexes tell.
+func (f *file) cleaned(rows ...marks.Row) {
+	for _, r := range rows {
+		f.swept.Store(max(f.swept.Load(), r.Hard, r.Soft)) // by the writer alone
+	}
+	f.s.marks.Cleaned(rows...)
 }
 
 // flush writes what has been queued for longest.

@@ -366,9 +366,15 @@ func (p *pages) bucket(v []byte, f func(flags uint32, k, v []byte)) error {
 	return leaf(v, int(native.Uint16(v[10:])), f)
 }
 
+// leavesUpTo is the number of pages up to which leaves are looked at as well: 64
+// MiB of pages of 4 KiB, and some 20 ms. In a larger file a leaf that was turned
+// into a branch which leads back to itself, down to the number it bears, is not
+// found before bbolt follows it.
+const leavesUpTo = 16384
+
 // branches walks the branch pages of a bucket. Its trees are balanced, so the way
-// down along the first children tells on which level the leaves are; these are
-// not read, because there are as many as the file has pages.
+// down along the first children tells on which level the leaves are. Of these the
+// headers are read if there are not too many.
 func (p *pages) branches(v []byte) error {
 	if len(v) < 16 {
 		return fmt.Errorf("%w: bucket of %d bytes", ErrDamaged, len(v))
@@ -401,15 +407,15 @@ func (p *pages) descend(id uint64, depth int) error {
 	if !p.used.add(id) {
 		return fmt.Errorf("%w: page %d is reached twice, or free", ErrDamaged, id)
 	}
-	if depth == 0 {
+	if depth == 0 && p.meta.pages > leavesUpTo {
 		return nil
 	}
 	flags, children, err := p.children(id)
 	if err != nil {
 		return err
 	}
-	if flags != flagBranch {
-		return fmt.Errorf("%w: page %d is a leaf among branches", ErrDamaged, id)
+	if leaf := depth == 0; leaf != (flags == flagLeaf) {
+		return fmt.Errorf("%w: page %d is on the wrong level", ErrDamaged, id)
 	}
 	for _, child := range children {
 		if err := p.descend(child, depth-1); err != nil {

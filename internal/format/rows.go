@@ -16,7 +16,12 @@ import (
 // Get reads the entry of a key in a transaction of its own, touching only what it
 // needs: it is the disk's part of a hit. names has the resource's Vary names
 // when they are others than vary; the error is then ErrNotFound.
-func Get(btx *bolt.Tx, key accel.Key, vary []string) (e *accel.Entry, row Row, names []string, err error) {
+//
+// swept is the highest number of a mark that was forgotten because the index of
+// tags led to no older entry. An entry older than that counts only if the index
+// does lead to it: it is silent damage that hides it there, and the mark may have
+// struck it.
+func Get(btx *bolt.Tx, key accel.Key, vary []string, swept uint64) (e *accel.Entry, row Row, names []string, err error) {
 	k, b := btx.Bucket(bucketK), btx.Bucket(bucketB)
 	if k == nil || b == nil {
 		return nil, row, nil, fmt.Errorf("%w: a bucket is missing", ErrDamaged)
@@ -45,7 +50,23 @@ func Get(btx *bolt.Tx, key accel.Key, vary []string) (e *accel.Entry, row Row, n
 	if !slices.Equal(e.Vary, vary) {
 		return nil, row, e.Vary, ErrNotFound
 	}
+	if row.At.N < swept && !indexed(btx.Bucket(bucketT), row) {
+		return nil, row, nil, fmt.Errorf("%w: the index of tags does not lead to record %d", ErrDamaged, row.ID)
+	}
 	return e, row, nil, nil
+}
+
+// indexed reports whether each of an entry's tags leads to it.
+func indexed(t *bolt.Bucket, row Row) bool {
+	var tk [16]byte
+	binary.BigEndian.PutUint64(tk[8:], row.ID)
+	for _, h := range tagMarks(row.Marks) {
+		binary.BigEndian.PutUint64(tk[:], uint64(h))
+		if t == nil || t.Get(tk[:]) == nil {
+			return false
+		}
+	}
+	return true
 }
 
 func readRecord(b *bolt.Bucket, key []byte, row Row) (*accel.Entry, error) {

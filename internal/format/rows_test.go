@@ -51,10 +51,10 @@ func TestDamagedRows(t *testing.T) {
 				bad[i] ^= 1 << (i % 8)
 				raw(t, db, bucket, func(b *bolt.Bucket) error { return b.Put(k, bad) })
 				view(t, db, func(btx *bolt.Tx, _ *format.Tx) {
-					_, _, _, err := format.Get(btx, want.Key, want.Vary)
+					_, _, _, err := format.Get(btx, want.Key, want.Vary, 0)
 					other := want.Key
 					other.Variant = accel.Digest{}
-					_, _, names, err2 := format.Get(btx, other, nil)
+					_, _, names, err2 := format.Get(btx, other, nil, 0)
 					if err == nil { // the list of variants, which this look-up does not read
 						require.ErrorIs(t, err2, format.ErrDamaged)
 						return
@@ -86,7 +86,7 @@ func TestLostRows(t *testing.T) {
 		t.Run(fmt.Sprint("part ", part), func(t *testing.T) {
 			db := lose("b", part)
 			view(t, db, func(btx *bolt.Tx, _ *format.Tx) {
-				_, _, _, err := format.Get(btx, want.Key, want.Vary)
+				_, _, _, err := format.Get(btx, want.Key, want.Vary, 0)
 				require.ErrorIs(t, err, format.ErrDamaged)
 			})
 			update(t, db, func(tx *format.Tx) error { return tx.Put(want, time.Time{}) })
@@ -259,7 +259,7 @@ func TestTooMany(t *testing.T) {
 	update(t, db, func(tx *format.Tx) error { return tx.Put(bodied, time.Time{}) })
 	view(t, db, func(btx *bolt.Tx, tx *format.Tx) {
 		verify(t, tx)
-		e, _, _, err := format.Get(btx, bodied.Key, nil)
+		e, _, _, err := format.Get(btx, bodied.Key, nil, 0)
 		require.NoError(t, err)
 		require.Empty(t, storetest.Diff(bodied, e))
 	})
