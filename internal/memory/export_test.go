@@ -67,3 +67,12 @@ func Check(t interface {
 		require.Len(t, s.ghosts.slots, len(tab.buckets))
 	}
 }
+
+// Locked runs fn while every lock of the cache is held.
+func (c *Cache) Locked(fn func()) {
+	for i := range c.shards {
+		c.shards[i].mu.Lock()
+		defer c.shards[i].mu.Unlock()
+	}
+	fn()
+}
