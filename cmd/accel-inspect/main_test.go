@@ -133,13 +133,18 @@ func snapshot(ts *testscript.TestScript, file string) string {
 
 // waitfor FILE waits until a file exists.
 func waitFor(ts *testscript.TestScript, _ bool, args []string) {
-	for range 1000 {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for giveUp := time.After(10 * time.Second); ; {
 		if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
+		select {
+		case <-tick.C:
+		case <-giveUp:
+			ts.Fatalf("%s does not appear", args[0])
+		}
 	}
-	ts.Fatalf("%s does not appear", args[0])
 }
 
 // foreign FILE makes a bbolt file of some other program.

@@ -131,7 +131,7 @@ process.`,
 	}
 	root.PersistentFlags().StringVar(&a.db, "db", "", "the database's `file`")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON, for programs")
-	root.AddCommand(a.tags(), a.keys(), a.show(), a.dump(), a.stats(), a.purge(), a.verify(), a.version())
+	root.AddCommand(a.tags(), a.keys(), a.show(), a.dump(), a.stats(), a.purge(), a.compact(), a.verify(), a.version())
 	return root
 }
 

@@ -146,13 +146,18 @@ func Create(btx *bolt.Tx, inode, seq, floor uint64) error {
 	if err != nil {
 		return err
 	}
-	head := binary.BigEndian.AppendUint16(append([]byte(nil), magic...), Version)
-	uuid := make([]byte, 16)
-	rand.Read(uuid)
-	if err := m.Put(keyMagic, append(head, uuid...)); err != nil {
+	if err := m.Put(keyMagic, newMagic()); err != nil {
 		return err
 	}
 	return Meta{Inode: inode, Seq: seq, Floor: floor, Swept: floor, Clean: true}.write(m)
+}
+
+// newMagic is m.magic of a file that did not exist before.
+func newMagic() []byte {
+	head := binary.BigEndian.AppendUint16(append([]byte(nil), magic...), Version)
+	uuid := make([]byte, 16)
+	rand.Read(uuid)
+	return append(head, uuid...)
 }
 
 // Meta is what bucket m says.
@@ -191,8 +196,9 @@ func parseMagic(v []byte) (version int, uuid []byte, err error) {
 type Tx struct {
 	m, k, b, x, t, g *bolt.Bucket
 
-	meta Meta
-	key  [KeyLen]byte // scratch
+	meta    Meta
+	changed bool         // rows were written or deleted
+	key     [KeyLen]byte // scratch
 }
 
 // Begin looks the buckets up. For a writable transaction, Finish must be called

@@ -112,6 +112,9 @@ type pages struct {
 
 	free []byte // ids of the free list
 
+	more func() bool // by ExamineLeaves: whether to go on
+	buf  []byte      // by leafHead
+
 	ours   bool              // the magic was read
 	others map[string][]byte // the root's buckets, of a file without it
 }
@@ -366,15 +369,35 @@ func (p *pages) bucket(v []byte, f func(flags uint32, k, v []byte)) error {
 	return leaf(v, int(native.Uint16(v[10:])), f)
 }
 
-// leavesUpTo is the number of pages up to which leaves are looked at as well: 64
-// MiB of pages of 4 KiB, and some 20 ms. In a larger file a leaf that was turned
-// into a branch which leads back to itself, down to the number it bears, is not
-// found before bbolt follows it.
+// leavesUpTo is the number of pages up to which Examine looks at the leaves, too: 64
+// MiB of pages of 4 KiB, and some 20 ms.
 const leavesUpTo = 16384
 
+// ExamineLeaves looks at the header of each leaf, as Examine does if the file is
+// small, and at nothing if it is. A leaf that says to be a branch may lead bbolt
+// round in circles, and one that says to go on for a million pages has it note each
+// of them when it is freed. It reads a page for each that the file has: the file
+// must not change meanwhile. It ends early, without an error, when more returns
+// false.
+//
+// Errors: ErrDamaged, or that of a read.
+func ExamineLeaves(f io.ReaderAt, size int64, more func() bool) error {
+	p := &pages{f: f, size: size, seen: map[uint64]bool{}}
+	if err := p.readMeta(&Look{}); err != nil || p.meta.pages <= leavesUpTo {
+		return err
+	}
+	p.more = more
+	_, err := p.examine()
+	if err == errEnough {
+		err = nil
+	}
+	return err
+}
+
+var errEnough = errors.New("enough")
+
 // branches walks the branch pages of a bucket. Its trees are balanced, so the way
-// down along the first children tells on which level the leaves are. Of these the
-// headers are read if there are not too many.
+// down along the first children tells on which level the leaves are.
 func (p *pages) branches(v []byte) error {
 	if len(v) < 16 {
 		return fmt.Errorf("%w: bucket of %d bytes", ErrDamaged, len(v))
@@ -407,19 +430,58 @@ func (p *pages) descend(id uint64, depth int) error {
 	if !p.used.add(id) {
 		return fmt.Errorf("%w: page %d is reached twice, or free", ErrDamaged, id)
 	}
-	if depth == 0 && p.meta.pages > leavesUpTo {
-		return nil
+	if depth == 0 {
+		return p.leafHead(id)
 	}
 	flags, children, err := p.children(id)
 	if err != nil {
 		return err
 	}
-	if leaf := depth == 0; leaf != (flags == flagLeaf) {
-		return fmt.Errorf("%w: page %d is on the wrong level", ErrDamaged, id)
+	if flags != flagBranch {
+		return fmt.Errorf("%w: page %d is a leaf among branches", ErrDamaged, id)
 	}
 	for _, child := range children {
 		if err := p.descend(child, depth-1); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// leafHead looks at the header of a leaf, and notes the pages that it goes on for.
+func (p *pages) leafHead(id uint64) error {
+	switch {
+	case p.more != nil && !p.more():
+		return errEnough
+	case p.more == nil && p.meta.pages > leavesUpTo:
+		return nil
+	}
+	ps := int(p.meta.pageSize)
+	if p.buf == nil {
+		p.buf = make([]byte, ps)
+	}
+	if err := p.read(p.buf, int64(id)*int64(ps)); err != nil {
+		return err
+	}
+	head, count := p.buf, int(native.Uint16(p.buf[10:]))
+	overflow := uint64(native.Uint32(head[12:]))
+	if native.Uint64(head) != id || native.Uint16(head[8:]) != flagLeaf || id+overflow >= p.meta.pages {
+		return fmt.Errorf("%w: page %d is no leaf, or too large", ErrDamaged, id)
+	}
+	// Its values may go on in other pages; where they are stands in the first.
+	end := (1 + overflow) * uint64(ps)
+	for off := pageHeader; off < pageHeader+count*leafElem; off += leafElem {
+		if off+leafElem > ps {
+			return fmt.Errorf("%w: leaf page %d of %d elements", ErrDamaged, id, count)
+		}
+		e := head[off:]
+		if uint64(off)+uint64(native.Uint32(e[4:]))+uint64(native.Uint32(e[8:]))+uint64(native.Uint32(e[12:])) > end {
+			return fmt.Errorf("%w: leaf element out of page %d", ErrDamaged, id)
+		}
+	}
+	for next := id + 1; next <= id+overflow; next++ {
+		if !p.used.add(next) {
+			return fmt.Errorf("%w: page %d goes on in page %d, which is something else", ErrDamaged, id, next)
 		}
 	}
 	return nil

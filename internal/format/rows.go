@@ -234,6 +234,7 @@ func rowsSize(marks int) uint64 {
 
 // link writes the rows that lead to a record.
 func (tx *Tx) link(row Row, key []byte, e *accel.Entry, staleSince time.Time) error {
+	tx.changed = true
 	row.Key, row.At = e.Key, e.At
 	row.FreshUntil, row.KeepUntil, row.StaleSince = e.FreshUntil, e.KeepUntil, staleSince
 	row.Marks = e.Marks
@@ -270,6 +271,7 @@ func tagMarks(marks []accel.Hash) []accel.Hash {
 
 // unlink deletes the rows that lead to a record.
 func (tx *Tx) unlink(row Row, key []byte) error {
+	tx.changed = true
 	if err := tx.k.Delete(key); err != nil {
 		return err
 	}

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
+
 	"github.com/accelhttp/accelerator/accel"
 	"github.com/accelhttp/accelerator/internal/marks"
 )
@@ -51,14 +53,7 @@ func (tx *Tx) SweepExpired(now time.Time, limit int) (deleted int, more bool, er
 // StaleSince into those that it makes stale. When next is nil, no entry is left
 // that it strikes or makes stale, and DeleteMark may follow.
 func (tx *Tx) SweepMark(r marks.Row, from []byte, limit int) (deleted int, next []byte, err error) {
-	var rows []Row
-	if r.Mark.Kind == accel.KindTag {
-		rows, next, err = tx.tagged(r, from, limit)
-	} else {
-		rows, next, err = tx.rows(u64(uint64(targetOf(r.Mark))), from, func(row Row) bool {
-			return (r.Strikes(row.At.N) || r.Stales(row.At.N)) && slices.Contains(row.Marks, r.Mark.Hash)
-		}, limit)
-	}
+	rows, next, err := tx.older(r, from, limit)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -88,39 +83,128 @@ func targetOf(m accel.Mark) accel.Hash {
 	return m.Hash
 }
 
-// tagged collects the rows of entries that bear a tag and are older than its
-// marks.
-func (tx *Tx) tagged(r marks.Row, from []byte, limit int) (rows []Row, next []byte, err error) {
-	if from == nil {
-		from = tagKey(r.Mark.Hash, 1)
+// older collects the rows of entries that bear a mark and are older than it.
+func (tx *Tx) older(r marks.Row, from []byte, limit int) (rows []Row, next []byte, err error) {
+	b, prefix := tx.k, u64(uint64(targetOf(r.Mark)))
+	read := func(k, v []byte) (row Row, older bool, err error) {
+		if len(k) != KeyLen {
+			return row, false, nil
+		}
+		row, err = decodeRow(k, v)
+		return row, slices.Contains(row.Marks, r.Mark.Hash), err
 	}
-	c := tx.t.Cursor()
-	seen := 0
-	for k, v := c.Seek(from); bytes.HasPrefix(k, u64(uint64(r.Mark.Hash))); k, v = c.Next() {
+	if from == nil {
+		from = prefix
+	}
+	if r.Mark.Kind == accel.KindTag {
+		b, prefix = tx.t, u64(uint64(r.Mark.Hash))
+		read = func(k, v []byte) (Row, bool, error) { return tx.tagged(r, k, v) }
+		if len(from) == len(prefix) {
+			from = tagKey(r.Mark.Hash, 1) // behind the name
+		}
+	}
+	c := b.Cursor()
+	k, v, err := tx.seek(c, from)
+	last, seen := from, 0
+	for ; err == nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
 		if seen++; seen > 64*limit || len(rows) == limit {
 			return rows, bytes.Clone(k), nil
 		}
-		t, err := decodeTagRow(k, v)
+		if seen > 1 && bytes.Compare(k, last) <= 0 {
+			return nil, nil, errOrder
+		}
+		last = k
+		row, bears, err := read(k, v)
 		if err != nil {
 			return nil, nil, err
 		}
-		if !r.Strikes(t.n) && !r.Stales(t.n) {
-			continue
+		if bears && (r.Strikes(row.At.N) || r.Stales(row.At.N)) {
+			rows = append(rows, row)
 		}
-		key, err := ParseKey(t.key)
-		if err != nil {
-			return nil, nil, err
-		}
-		row, err := tx.Row(key)
-		if err == ErrNotFound || err == nil && !bytes.Equal(k, tagKey(r.Mark.Hash, row.ID)) {
-			err = fmt.Errorf("%w: a tag row leads nowhere", ErrDamaged)
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		rows = append(rows, row)
 	}
-	return rows, nil, nil
+	if err == nil {
+		err = tx.ended(c, prefix, last, k)
+	}
+	return rows, nil, err
+}
+
+// tagged reads a row of bucket t, and if the mark matters to it, that of its entry.
+func (tx *Tx) tagged(r marks.Row, k, v []byte) (row Row, bears bool, err error) {
+	t, err := decodeTagRow(k, v)
+	if err != nil || !r.Strikes(t.n) && !r.Stales(t.n) {
+		return row, false, err
+	}
+	key, err := ParseKey(t.key)
+	if err != nil {
+		return row, false, err
+	}
+	row, err = tx.Row(key)
+	if err == ErrNotFound || err == nil && !bytes.Equal(k, tagKey(r.Mark.Hash, row.ID)) {
+		err = fmt.Errorf("%w: a tag row leads nowhere", ErrDamaged)
+	}
+	return row, true, err
+}
+
+// around is how many rows before and behind those of a mark are looked at: as many
+// as a page has of them, and more.
+const around = 64
+
+var errOrder = fmt.Errorf("%w: rows are out of order", ErrDamaged)
+
+// seek begins a walk over rows at a key. A key that damage has changed misleads the
+// search, so that rows are overlooked which are found again when their page has
+// changed: by then nothing would strike their entries any more. What stands before
+// the key shows it.
+//
+// In pages that this transaction has emptied bbolt's cursor does not end when it
+// goes back. Then the look is left out: it is for walks in transactions of their own.
+func (tx *Tx) seek(c *bolt.Cursor, from []byte) (k, v []byte, err error) {
+	if k, v = c.Seek(from); tx.changed {
+		return k, v, nil
+	}
+	above := from
+	for range around {
+		if k == nil && bytes.Equal(above, from) {
+			k, _ = c.Last() // the search came to the end
+		} else {
+			k, _ = c.Prev()
+		}
+		if k == nil {
+			break
+		}
+		if bytes.Compare(k, above) >= 0 {
+			return nil, nil, errOrder
+		}
+		above = k
+	}
+	k, v = c.Seek(from)
+	return k, v, nil
+}
+
+// ended looks whether a walk over the rows under a prefix has come to their end,
+// after last and before k. A key that damage has changed ends it early, and so does
+// a page that belongs elsewhere.
+func (tx *Tx) ended(c *bolt.Cursor, prefix, last, k []byte) error {
+	if tx.changed {
+		return nil // see seek
+	}
+	for i, below := 0, last; i < around && k != nil; i++ {
+		if bytes.Compare(k, below) < 0 {
+			return errOrder
+		}
+		below = k
+		k, _ = c.Next()
+	}
+	end, _ := c.Seek(append(bytes.Clone(prefix), bytes.Repeat([]byte{0xff}, KeyLen)...))
+	if end == nil {
+		end, _ = c.Last()
+	} else {
+		end, _ = c.Prev()
+	}
+	if bytes.HasPrefix(end, prefix) && bytes.Compare(end, last) > 0 {
+		return errOrder
+	}
+	return nil
 }
 
 // Older reports whether the file may hold an entry that the row strikes or makes
@@ -129,13 +213,7 @@ func (tx *Tx) Older(r marks.Row) (bool, error) {
 	if r.Mark.Kind == accel.KindAll {
 		return true, nil
 	}
-	if r.Mark.Kind == accel.KindTag {
-		rows, next, err := tx.tagged(r, nil, 1)
-		return len(rows) > 0 || next != nil, err
-	}
-	rows, next, err := tx.rows(u64(uint64(targetOf(r.Mark))), nil, func(row Row) bool {
-		return (r.Strikes(row.At.N) || r.Stales(row.At.N)) && slices.Contains(row.Marks, r.Mark.Hash)
-	}, 1)
+	rows, next, err := tx.older(r, nil, 1)
 	return len(rows) > 0 || next != nil, err
 }
 

@@ -228,6 +228,9 @@ func (p *purge) mark(all bool) (marks.Debt, error) {
 		}
 		return tx.WriteMarks(debt.Rows)
 	})
+	if err == nil {
+		err = p.explain(format.SyncName(p.path, p.os))
+	}
 	if err == nil && !p.here() {
 		err = &Error{p.path, ErrMissing, "was replaced meanwhile", "purge again"}
 	}
