@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/accelhttp/accelerator/internal/point"
 	"github.com/accelhttp/accelerator/internal/rfc9111"
 )
 
@@ -24,8 +25,9 @@ type Cache struct {
 	refreshes   refreshes
 
 	counters counters
-	logged   sync.Map // kinds of store errors that were logged
-	passing  exchange // of requests that are passed on, with no cache around us
+	kept     atomic.Int64 // bytes of responses that are sent and kept; see maxKept
+	logged   sync.Map     // kinds of store errors that were logged
+	passing  exchange     // of requests that are passed on, with no cache around us
 
 	closed    atomic.Bool
 	closeOnce sync.Once
@@ -66,10 +68,10 @@ func (c *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.serve(w, r, c.next)
 }
 
-// Close ends the background refreshes and waits for them, then closes the store,
-// which writes what it has queued. Requests that come later, and those on their
-// way, are served uncached. A second Close does nothing and returns what the
-// first did. On a nil Cache it returns nil.
+// Close ends the background refreshes and waits for them, for ten seconds at most,
+// then closes the store, which writes what it has queued. Requests that come later,
+// and those on their way, are served uncached. A second Close does nothing and
+// returns what the first did. On a nil Cache it returns nil.
 func (c *Cache) Close() error {
 	if c == nil {
 		return nil
@@ -111,6 +113,7 @@ func (c *Cache) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 
 	// A hit?
 	now := c.opts.now()
+	point.At(point.LookUp)
 	found := c.lookup(r, q, now)
 	a := answer{visibility: c.opts.visibility}
 	if found.answer(&a, r, q, now) {

@@ -51,6 +51,7 @@ type capture struct {
 	fields http.Header // the same with canonical names
 	length int64       // declared, or -1
 	body   []byte
+	kept   int64       // of body: what counts among what all captures keep
 	timer  *time.Timer // ends the holding of what was flushed; nil before
 }
 
@@ -140,11 +141,16 @@ func write[T []byte | string](c *capture, p T) (int, error) {
 		c.body = append(c.body, p...)
 		return len(p), nil
 	case tapping:
-		c.body = append(c.body, p...)
+		// Sent first: while a slow client takes it, it is not kept as well.
 		n, err := send(c.under, p)
-		if err != nil {
+		switch {
+		case err != nil:
 			// The handler will hear of it, and may stop in the middle.
 			c.pass(reasonCancelled)
+		case !c.keep(len(p)):
+			c.pass(reasonStoreBusy)
+		default:
+			c.body = append(c.body, p...)
 		}
 		return n, err
 	}
@@ -317,6 +323,10 @@ func canonical(h http.Header) http.Header {
 
 // tap begins to send. Nobody else can be given the response from here on.
 func (c *capture) tap() {
+	if !c.keep(len(c.body)) {
+		c.pass(reasonStoreBusy)
+		return
+	}
 	c.fill.release(private)
 	c.state = tapping // first: the writer beneath may panic, see crash
 	c.sendHeld("")
@@ -370,8 +380,26 @@ func (c *capture) restore(h http.Header) {
 	maps.Copy(h, c.header)
 }
 
+// maxKept bounds what all captures together keep of responses that are on their
+// way to their clients: many slow ones would fill the memory. What comes beyond it
+// is sent, and not stored.
+const maxKept = 32 << 20
+
+// keep reports whether n bytes more may be kept while they are sent.
+func (c *capture) keep(n int) bool {
+	all := &c.fill.cache.kept
+	if all.Add(int64(n)) > max(maxKept, 4*c.limit) {
+		all.Add(-int64(n))
+		return false
+	}
+	c.kept += int64(n)
+	return true
+}
+
 // drop gives the buffer back.
 func (c *capture) drop() {
+	c.fill.cache.kept.Add(-c.kept)
+	c.kept = 0
 	if b := c.body; cap(b) > 0 && cap(b) <= maxPooledBody {
 		b = b[:0]
 		bodies.Put(&b)

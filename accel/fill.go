@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/accelhttp/accelerator/codec"
+	"github.com/accelhttp/accelerator/internal/point"
 	"github.com/accelhttp/accelerator/internal/rfc9111"
 )
 
@@ -84,6 +85,11 @@ func (m *miss) run(f *flight, before http.Header, asks rfc9111.Validators) (fl *
 
 	returned := false
 	defer func() {
+		fl.capture.mu.Lock()
+		defer fl.capture.mu.Unlock()
+		fl.capture.drop()
+	}()
+	defer func() {
 		copyBack(m.r, r)
 		if !returned {
 			// Recovering is a liberty that the handler allowed: it asked for a
@@ -100,7 +106,9 @@ func (m *miss) run(f *flight, before http.Header, asks rfc9111.Validators) (fl *
 			}
 		}
 	}()
+	point.At(point.HandlerBegins)
 	m.next.ServeHTTP(fl.capture.writer(), r)
+	point.At(point.HandlerDone)
 	returned = true
 	fl.finish()
 	return fl
@@ -270,6 +278,9 @@ func (fl *fill) store(wishes wishes) {
 		a.status, a.data = e.Status, e.Bodies[0].Data
 	}
 	a.write(fl.w, fl.r, &fl.q.glance)
+	// Most of what a crawler asks for is never asked for again: what is prepared
+	// for hits would take as much memory as the page.
+	e.prepared.p.Store(nil)
 }
 
 // share gives the entry to those who wait for it. What has to be validated before
@@ -277,6 +288,7 @@ func (fl *fill) store(wishes wishes) {
 // (RFC 9111, section 4: a response may answer several requests if it may be reused
 // for each of them).
 func (fl *fill) share(e *Entry) {
+	point.At(point.Sharing)
 	if e.fitness(e.FreshUntil, fl.cache.opts.now()) < stale {
 		fl.release(private)
 		return
@@ -433,6 +445,11 @@ func (fl *fill) completed(wishes wishes) (reason string) {
 // put gives the store an entry, in place of old if that was confirmed, and returns
 // why the store did not take it.
 func (fl *fill) put(e, old *Entry) (reason string) {
+	point.At(point.Putting)
+	if point.Off(point.PositionBeforeHandler) {
+		e.At = fl.cache.store.Begin()
+		defer fl.cache.store.End(e.At)
+	}
 	err := fl.cache.store.Put(e, old)
 	switch {
 	case err == nil:

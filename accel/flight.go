@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/accelhttp/accelerator/internal/point"
 	"github.com/accelhttp/accelerator/internal/rfc9111"
 )
 
@@ -257,6 +258,7 @@ func (f *flight) suits(r *http.Request, q *question, since Position) bool {
 	if f.outcome != shared {
 		return false
 	}
+	point.At(point.Landed)
 	req := rfc9111.Request{Method: r.Method, Header: r.Header}
 	if rfc9111.Storable(req, f.response, f.permission) != rfc9111.ReasonStorable {
 		return false
@@ -265,5 +267,5 @@ func (f *flight) suits(r *http.Request, q *question, since Position) bool {
 	if !q.answeredBy(f.entry) {
 		return false
 	}
-	return notBefore(f.at, since) || f.store.Valid(f.at, f.entry.Marks)
+	return notBefore(f.at, since) || f.store.Valid(f.at, f.entry.Marks) || point.Off(point.FollowerValid)
 }

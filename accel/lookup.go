@@ -71,9 +71,14 @@ func (c *Cache) lookup(r *http.Request, q *question, now time.Time) finding {
 		return finding{notes: n}
 	}
 	f := finding{entry: e, staleFrom: e.FreshUntil, notes: n}
-	if !found.StaleSince.IsZero() && found.StaleSince.Before(f.staleFrom) {
-		// Both windows count from there, hence end before the entry's own.
-		f.staleFrom = found.StaleSince
+	if since := found.StaleSince; !since.IsZero() {
+		if since.After(now) {
+			since = now // the clock was set back; it was expired all the same
+		}
+		if since.Before(f.staleFrom) {
+			// Both windows count from there, hence end before the entry's own.
+			f.staleFrom = since
+		}
 	}
 	f.fitness = e.fitness(f.staleFrom, now)
 	if q.demanding && c.opts.demands {

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/accelhttp/accelerator/internal/point"
 	"github.com/accelhttp/accelerator/internal/rfc9111"
 )
 
@@ -146,7 +147,13 @@ func (m *miss) serve(now time.Time) served {
 		// strikes what the look-up finds. And a flight that has landed since
 		// the last look-up is seen.
 		at := c.store.Begin()
+		point.At(point.Begun)
 		found := c.lookup(m.r, q, now)
+		point.At(point.NothingFound)
+		if point.Off(point.PositionBeforeLookUp) {
+			c.store.End(at)
+			at = c.store.Begin()
+		}
 		a := answer{visibility: c.opts.visibility}
 		if found.answer(&a, m.r, q, now) {
 			c.store.End(at) // before anything is written: a slow client must hold no position
@@ -178,7 +185,9 @@ func (m *miss) serve(now time.Time) served {
 			continue
 		}
 		if joins++; joins == 1 {
-			arrival = at
+			if arrival = at; point.Off(point.FollowerArrival) {
+				arrival = f.at
+			}
 			patience = time.NewTimer(c.opts.patience())
 			defer patience.Stop()
 		}

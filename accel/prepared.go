@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	"github.com/accelhttp/accelerator/codec"
 	"github.com/accelhttp/accelerator/internal/rfc9111"
@@ -38,6 +39,29 @@ type prepared struct {
 
 	second atomic.Pointer[preparedSecond]
 	usual  atomic.Pointer[usualForm]
+
+	identity atomic.Pointer[weak.Pointer[[]byte]] // see decoded
+}
+
+// minShared is the length above which a decoded body is shared by those who want
+// it at the same time: many slow clients would fill the memory with copies.
+const minShared = 64 << 10
+
+// decoded returns the identity of a large body, which lives as long as somebody
+// holds it; nil if it cannot be decoded.
+func (p *prepared) decoded(b *Body, length int64) *[]byte {
+	if w := p.identity.Load(); w != nil {
+		if data := w.Value(); data != nil {
+			return data
+		}
+	}
+	data, err := codec.Decode(nil, b.Coding, b.Data, length)
+	if err != nil {
+		return nil
+	}
+	w := weak.Make(&data)
+	p.identity.Store(&w)
+	return &data
 }
 
 // A usualForm is the form for one Accept-Encoding, the first that came: a few

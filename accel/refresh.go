@@ -6,10 +6,12 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/accelhttp/accelerator/internal/point"
 )
 
 // refreshes are the background refreshes of stale entries. Each has a goroutine,
-// whose owner is the cache: Close cancels them and waits.
+// whose owner is the cache: Close cancels them and waits for a while.
 type refreshes struct {
 	ctx    context.Context // of all of them
 	cancel context.CancelFunc
@@ -31,6 +33,11 @@ const (
 	// A refresh that failed is not tried again for a second, then two, then
 	// four ..., at most a minute.
 	firstBackOff, lastBackOff = time.Second, time.Minute
+
+	// closeWait is how long Close waits for the handlers of refreshes, which are
+	// told to end. One that does not listen must not keep the store's file from
+	// the next process for ever; what it makes is not stored any more.
+	closeWait = 10 * time.Second
 )
 
 func (s *refreshes) init() {
@@ -64,7 +71,15 @@ func (s *refreshes) close() {
 	s.closed = true
 	s.mu.Unlock()
 	s.cancel()
-	s.wg.Wait()
+	ended := make(chan struct{})
+	go func() {
+		s.wg.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(closeWait):
+	}
 }
 
 // refresh renders what was found stale anew, in the background, unless somebody
@@ -80,6 +95,7 @@ func (c *Cache) refresh(before http.Header, r *http.Request, next http.Handler, 
 		return
 	}
 	at := c.store.Begin()
+	point.At(point.RefreshBegins)
 	f := c.flights.leadOnly(r.Context(), key, c.store, at)
 	if f == nil {
 		c.store.End(at)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/accelhttp/accelerator/internal/point"
 	"github.com/accelhttp/accelerator/internal/rfc9111"
 )
 
@@ -32,6 +33,7 @@ func (fl *fill) renew(w wishes) {
 		return
 	}
 	stored := false
+	point.At(point.Renewing)
 	if reason == storable {
 		if stored = !e.repeats(old); stored {
 			reason = fl.put(e, old)
@@ -121,10 +123,14 @@ func (fl *fill) renewed(old *Entry, w wishes) (e *Entry, reason string, ok bool)
 		return nil, "", false // it is selected in another way now, so nobody knows for whom it is
 	}
 
+	marks := old.Marks
+	if point.Off(point.RenewalUnion) {
+		marks = marks[:2] // those of its URL
+	}
 	e = &Entry{
 		Key: old.Key, At: fl.flight.at, Resource: old.Resource, Variant: old.Variant, Vary: old.Vary,
 		Status: old.Status, ETag: old.ETag, Bodies: old.Bodies, Length: old.Length,
-		Tags: old.Tags, Marks: slices.Clip(old.Marks),
+		Tags: old.Tags, Marks: slices.Clip(marks),
 	}
 	fl.life = fl.lifespan(w)
 	fl.giveLife(e)

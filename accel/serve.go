@@ -69,6 +69,7 @@ type answer struct {
 	status  int
 	data    []byte
 	decoded *[]byte // holds data, if it was decoded for this answer; from decodings
+	shared  *[]byte // holds data, if it was decoded for whoever wants it
 }
 
 // decodings has the buffers in which bodies are decoded for clients that take no
@@ -103,7 +104,13 @@ func (a *answer) choose(r *http.Request, g *glance) bool {
 	}
 	body := &e.Bodies[a.form.body]
 	a.data = body.Data
-	if a.form.decode {
+	if a.form.decode && e.Length > minShared {
+		a.shared = p.decoded(body, e.Length)
+		if a.data = nil; a.shared == nil {
+			return false
+		}
+		a.data = *a.shared
+	} else if a.form.decode {
 		buf := decodings.Get().(*[]byte)
 		data, err := codec.Decode((*buf)[:0], body.Coding, body.Data, e.Length)
 		if err != nil {
@@ -122,7 +129,7 @@ func (a *answer) release() {
 		*a.decoded = a.data[:0]
 		decodings.Put(a.decoded)
 	}
-	a.data, a.decoded = nil, nil
+	a.data, a.decoded, a.shared = nil, nil, nil
 }
 
 // maxPooledDecoding is the capacity up to which a buffer goes back to the pool.

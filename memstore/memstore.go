@@ -35,6 +35,7 @@ import (
 	"github.com/accelhttp/accelerator/accel"
 	"github.com/accelhttp/accelerator/internal/marks"
 	"github.com/accelhttp/accelerator/internal/memory"
+	"github.com/accelhttp/accelerator/internal/point"
 )
 
 // DefaultMaxSize is the bound of a store that is given none.
@@ -153,8 +154,10 @@ func (s *Store) Get(_ context.Context, key accel.Key, vary []string) (accel.Foun
 		// the sweeper writes before it forgets a mark is read after the marks
 		// were looked at: since the look-up it may have removed the item, or
 		// noted on it that it is stale, and the marks know no longer.
+		point.At(point.MemoryFound)
 		v := s.marks.Check(e.At.N, max(e.At.N, it.Checked()), e.Marks)
-		if it.Gone() {
+		v.Valid = v.Valid || point.Off(point.MemoryChecks)
+		if it.Gone() && !point.Off(point.MemoryGone) {
 			continue
 		}
 		since := it.StaleSince()
@@ -253,6 +256,7 @@ func (s *Store) mark(ms []accel.Mark, make func()) error {
 		return nil
 	}
 	make()
+	point.At(point.MarkSet)
 	s.invalidated.Add(uint64(len(ms)))
 	// There is no disk to owe anything to, or to be cleaned.
 	owed := s.marks.Owed()
@@ -298,7 +302,7 @@ func (s *Store) Close() error {
 // sweeper goes its rounds until Close.
 func (s *Store) sweeper() {
 	defer close(s.stopped)
-	timer := time.NewTimer(sweepEvery)
+	timer := time.NewTimer(point.Span(point.SweepEvery, sweepEvery))
 	defer timer.Stop()
 	for {
 		select {
@@ -309,7 +313,7 @@ func (s *Store) sweeper() {
 		}
 		start := time.Now()
 		s.sweep()
-		timer.Reset(max(sweepEvery, sweepShare*time.Since(start)))
+		timer.Reset(point.Span(point.SweepEvery, max(sweepEvery, sweepShare*time.Since(start))))
 	}
 }
 
@@ -321,19 +325,23 @@ func (s *Store) sweep() {
 	defer s.sweeping.Unlock()
 	now := s.now()
 	rows := s.marks.Prunable(now)
+	point.At(point.Pruning)
 	s.memory.DeleteFunc(func(it *memory.Item) bool {
 		e := it.Entry
 		v := s.marks.Check(e.At.N, max(e.At.N, it.Checked()), e.Marks)
-		if !v.Valid || !now.Before(e.KeepUntil) {
+		if !v.Valid && !point.Off(point.ScanBeforeDrop) || !now.Before(e.KeepUntil) {
 			s.count(v)
 			return true
 		}
-		it.MarkStale(v.StaleSince)
+		if !point.Off(point.SoftWritten) {
+			it.MarkStale(v.StaleSince)
+		}
 		if v.StaleSince.IsZero() {
 			it.SetChecked(v.UpTo)
 		}
 		return false
 	})
+	point.At(point.Scanned)
 	if rows != nil {
 		s.marks.Drop(rows)
 	}

@@ -51,6 +51,7 @@ import (
 	"time"
 
 	"github.com/accelhttp/accelerator/accel"
+	"github.com/accelhttp/accelerator/internal/point"
 )
 
 // DefaultLimit is how many marks are remembered in memory before the floor is
@@ -76,10 +77,12 @@ type Row struct {
 }
 
 // Strikes reports whether the row strikes an entry of that number out.
-func (r Row) Strikes(n uint64) bool { return n < r.Hard }
+func (r Row) Strikes(n uint64) bool {
+	return n < r.Hard && !(point.Off(point.StrictlyLess) && n == r.Hard-1)
+}
 
 // Stales reports whether the row makes an entry of that number stale.
-func (r Row) Stales(n uint64) bool { return n < r.Soft }
+func (r Row) Stales(n uint64) bool { return n < r.Soft && !point.Off(point.SoftMarks) }
 
 func (r Row) top() uint64 { return max(r.Hard, r.Soft) }
 
@@ -203,9 +206,13 @@ func (m *Marks) Release(at accel.Position) {
 func (m *Marks) Admit(e, old *accel.Entry, queue bool, store func() error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.mayUse(e.At, e.Marks) || old != nil && !(renews(e, old) && m.valid(old.At.N, old.Marks)) {
+	if !m.mayUse(e.At, e.Marks) && !point.Off(point.AdmitChecks) {
 		return accel.ErrInvalidated
 	}
+	if old != nil && !(renews(e, old) && (m.valid(old.At.N, old.Marks) || point.Off(point.RenewalOldValid))) {
+		return accel.ErrInvalidated
+	}
+	point.Gap(point.AdmitOneStep, &m.mu)
 	if err := store(); err != nil {
 		return err
 	}
@@ -219,7 +226,7 @@ func (m *Marks) Admit(e, old *accel.Entry, queue bool, store func() error) error
 // and whatever strikes old strikes it.
 func renews(e, old *accel.Entry) bool {
 	return e.Key == old.Key && !slices.ContainsFunc(old.Marks, func(h accel.Hash) bool {
-		return !slices.Contains(e.Marks, h)
+		return !slices.Contains(e.Marks, h) && !point.Off(point.RenewalUnion)
 	})
 }
 
@@ -231,7 +238,10 @@ func renews(e, old *accel.Entry) bool {
 func (m *Marks) Promote(gen uint64, e *accel.Entry, store func(staleSince time.Time)) bool {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	if m.gen.Load() != gen || !m.valid(e.At.N, e.Marks) {
+	if m.gen.Load() != gen && !point.Off(point.PromoteGeneration) {
+		return false
+	}
+	if !m.valid(e.At.N, e.Marks) && !point.Off(point.PromoteChecks) {
 		return false
 	}
 	store(m.staleSince(e.At.N, e.Marks))
@@ -247,7 +257,7 @@ func (m *Marks) Valid(at accel.Position, hashes []accel.Hash) bool {
 }
 
 func (m *Marks) mayUse(at accel.Position, hashes []accel.Hash) bool {
-	return at.Epoch == m.epoch && at.N >= m.horizon && m.valid(at.N, hashes)
+	return at.Epoch == m.epoch && (at.N >= m.horizon || point.Off(point.Horizon)) && m.valid(at.N, hashes)
 }
 
 // A Verdict is what the marks say of a stored entry.
@@ -275,7 +285,9 @@ func (m *Marks) Check(n, checked uint64, hashes []accel.Hash) Verdict {
 	if !m.valid(n, hashes) {
 		return Verdict{}
 	}
-	return Verdict{Valid: true, StaleSince: m.staleSince(n, hashes), UpTo: m.n.Load()}
+	since := m.staleSince(n, hashes)
+	point.Gap(point.UpToLooked, m.mu.RLocker())
+	return Verdict{Valid: true, StaleSince: since, UpTo: m.n.Load()}
 }
 
 // CheckRead is Check for an entry whose look-up, in whatever tier, began in the
@@ -288,7 +300,7 @@ func (m *Marks) CheckRead(gen, n uint64, hashes []accel.Hash) Verdict {
 	// After the marks were looked at, not before: gen is raised inside the lock
 	// that marks are dropped in, so those that were looked at in an unchanged
 	// generation were all there.
-	if m.gen.Load() != gen {
+	if m.gen.Load() != gen && !point.Off(point.Generation) {
 		return Verdict{}
 	}
 	return v
@@ -300,7 +312,7 @@ func (m *Marks) Gen() uint64 { return m.gen.Load() }
 // valid is the rule of the promise, in one line. A number above the store's own
 // was never given out: its record survived a crash that its seq did not.
 func (m *Marks) valid(n uint64, hashes []accel.Hash) bool {
-	if n < m.floor || n > m.n.Load() {
+	if n < m.floor && !point.Off(point.Floor) || n > m.n.Load() {
 		return false
 	}
 	if len(m.rows) > 0 {
@@ -352,6 +364,10 @@ func (m *Marks) mark(marks []accel.Mark, set func(*Row, uint64)) uint64 {
 	defer m.mu.Unlock()
 	n := m.n.Load() + 1
 	raise := false
+	if point.Off(point.NumberLast) {
+		m.n.Store(n)
+		point.Gap(point.NumberLast, &m.mu)
+	}
 	for _, mk := range marks {
 		r, known := m.rows[mk.Hash]
 		// Two marks collide: the sweeper finds the entries of one of them only,
@@ -371,7 +387,9 @@ func (m *Marks) mark(marks []accel.Mark, set func(*Row, uint64)) uint64 {
 	}
 	// Last: a hit reads n without the lock, and takes an unchanged n to mean
 	// that there is no new mark.
-	m.n.Store(n)
+	if !point.Off(point.NumberLast) {
+		m.n.Store(n)
+	}
 	return n
 }
 
@@ -461,7 +479,7 @@ func (m *Marks) Prunable(now time.Time) map[accel.Hash]Row {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for n, h := range m.flights {
-		if now.Sub(h.last) > Lapse && n != m.n.Load() {
+		if now.Sub(h.last) > point.Span(point.Lapse, Lapse) && n != m.n.Load() {
 			delete(m.flights, n)
 			m.horizon = max(m.horizon, n+1)
 		}
@@ -488,7 +506,7 @@ func (m *Marks) Drop(rows map[accel.Hash]Row) {
 		m.gen.Add(1)
 	}
 	for h, r := range rows {
-		if m.rows[h].Row == r {
+		if m.rows[h].Row == r || point.Off(point.DropUnchanged) {
 			delete(m.rows, h)
 		}
 	}
@@ -505,10 +523,14 @@ func (m *Marks) Drop(rows map[accel.Hash]Row) {
 func (m *Marks) oldest() uint64 {
 	low := m.n.Load()
 	for n := range m.flights {
-		low = min(low, n)
+		if !point.Off(point.FlightsHold) {
+			low = min(low, n)
+		}
 	}
 	for n := range m.queued {
-		low = min(low, n)
+		if !point.Off(point.QueueHolds) {
+			low = min(low, n)
+		}
 	}
 	return low
 }

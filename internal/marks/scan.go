@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/accelhttp/accelerator/accel"
+	"github.com/accelhttp/accelerator/internal/point"
 )
 
 // Scan judges a copy in memory by the rows that are about to be dropped: it
@@ -19,7 +20,7 @@ func Scan(rows map[accel.Hash]Row, e *accel.Entry, stale func(since time.Time)) 
 		if r.Strikes(e.At.N) {
 			return true
 		}
-		if r.Stales(e.At.N) {
+		if r.Stales(e.At.N) && !point.Off(point.SoftWritten) {
 			stale(r.Since)
 		}
 	}

@@ -39,6 +39,7 @@ import (
 	"time"
 
 	"github.com/accelhttp/accelerator/accel"
+	"github.com/accelhttp/accelerator/internal/point"
 )
 
 const (
@@ -134,10 +135,11 @@ func (c *Cache) Renew(e, old *accel.Entry, staleSince time.Time) (ok, kept bool)
 func (c *Cache) put(e, renewed *accel.Entry, staleSince time.Time) (ok, kept bool) {
 	s, h := c.shard(&e.Key)
 	size := Size(e)
+	point.At(point.MemoryPut)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	if renewed != nil {
+	if renewed != nil && !point.Off(point.RenewalOldThere) {
 		if it := s.peek(h, &e.Key); it == nil || !Same(it.Entry, renewed) {
 			return false, false
 		}
@@ -146,7 +148,7 @@ func (c *Cache) put(e, renewed *accel.Entry, staleSince time.Time) (ok, kept boo
 	if r := s.row(h, &e.Key.Resource); r != nil {
 		if slices.Equal(r.names, e.Vary) {
 			if old := r.variant(&e.Key.Variant); old != nil {
-				if old.Entry.At.N > e.At.N {
+				if old.Entry.At.N > e.At.N && !point.Off(point.HigherStays) {
 					return false, false
 				}
 				rank = old.standing()
@@ -154,7 +156,7 @@ func (c *Cache) put(e, renewed *accel.Entry, staleSince time.Time) (ok, kept boo
 			}
 		} else {
 			for it := range r.items {
-				if it.Entry.At.N > e.At.N {
+				if it.Entry.At.N > e.At.N && !point.Off(point.HigherStays) {
 					return false, false
 				}
 			}
@@ -198,9 +200,10 @@ func (c *Cache) PromoteSince(t Ticket, e *accel.Entry, staleSince time.Time) boo
 func (c *Cache) promote(t *Ticket, e *accel.Entry, staleSince time.Time) bool {
 	s, h := c.shard(&e.Key)
 	size := Size(e)
+	point.At(point.MemoryPromotes)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if t != nil && s.changes[changeOf(h)].Load() != uint64(*t) {
+	if t != nil && s.changes[changeOf(h)].Load() != uint64(*t) && !point.Off(point.PromoteTicket) {
 		return false
 	}
 	if r := s.row(h, &e.Key.Resource); r != nil {

@@ -8,8 +8,9 @@ import (
 )
 
 // preparedSize is allowed for each body for what the middleware keeps beside an
-// entry to answer without allocating: header slices with their strings.
-const preparedSize = 256
+// entry to answer without allocating: header slices with their strings. Measured
+// for a page in two codings: 990 bytes for both.
+const preparedSize = 512
 
 // Size returns the bytes that an entry occupies in memory: its structures,
 // strings, header, tags, marks and bodies, each as large as the allocator makes
