@@ -3,7 +3,6 @@ package boltstore_test
 import (
 	"context"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -14,18 +13,11 @@ import (
 	"github.com/accelhttp/accelerator/accel"
 	"github.com/accelhttp/accelerator/accel/storetest"
 	"github.com/accelhttp/accelerator/boltstore"
+	"github.com/accelhttp/accelerator/internal/faults"
 )
 
-// children are what this test binary does when it is started by one of its tests,
-// as a process that is killed, or that is somebody else.
-var children = map[string]func(){}
-
 func TestMain(m *testing.M) {
-	if child, ok := children[os.Getenv(childEnv)]; ok {
-		child()
-		os.Exit(0)
-	}
-	goleak.VerifyTestMain(m)
+	faults.Main(func() { goleak.VerifyTestMain(m) })
 }
 
 var quiet = boltstore.WithLogger(slog.New(slog.DiscardHandler))
@@ -52,7 +44,13 @@ func law(t *testing.T, opts ...boltstore.Option) {
 	}))
 }
 
-func TestLaw(t *testing.T) { law(t) }
+func TestLaw(t *testing.T) {
+	t.Parallel()
+	law(t)
+}
 
 // Without a memory tier every look-up goes to the queue or to the file.
-func TestLawWithoutMemory(t *testing.T) { law(t, boltstore.WithMemory(0)) }
+func TestLawWithoutMemory(t *testing.T) {
+	t.Parallel()
+	law(t, boltstore.WithMemory(0))
+}

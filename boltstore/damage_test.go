@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 	"github.com/accelhttp/accelerator/accel"
 	"github.com/accelhttp/accelerator/accel/storetest"
 	"github.com/accelhttp/accelerator/boltstore"
+	"github.com/accelhttp/accelerator/internal/faults"
 	"github.com/accelhttp/accelerator/internal/format"
 	"github.com/accelhttp/accelerator/internal/marks"
 )
@@ -171,7 +173,7 @@ func damageURL(i int) string { return "/page/" + strconv.Itoa(i) }
 // damageTag: entries of a template bear one of ten tags.
 func damageTag(i int) string { return fmt.Sprint("tag", i%10) }
 
-func init() { children["damage"] = damageChild }
+func init() { faults.Role("damage", damageChild) }
 
 // damageChild makes a template, and for each case on its input a damaged copy of
 // it, on which it lets a store work for a while.
@@ -415,19 +417,18 @@ func TestDamagedFiles(t *testing.T) {
 		var wg sync.WaitGroup
 		const step = 6
 		for from := range step {
-			c := start(t, "damage", nil, "DIR="+t.TempDir(), fmt.Sprint("SEED=", seed), fmt.Sprint("FROM=", from), fmt.Sprint("STEP=", step))
+			c := faults.Start(t, "damage", []string{"DIR=" + t.TempDir(), fmt.Sprint("SEED=", seed), fmt.Sprint("FROM=", from), fmt.Sprint("STEP=", step)})
 			wg.Go(func() {
-				var out strings.Builder
+				var out []string
 				for {
-					line, err := c.out.ReadString('\n')
-					out.WriteString(line)
+					line, err := c.Line()
 					if err != nil {
 						break
 					}
+					out = append(out, line)
 				}
-				err := c.cmd.Wait()
-				if err != nil || out.String() != "ok\n" {
-					t.Errorf("seed %d: %v\n%s\n%s", seed, err, out.String(), c.err)
+				if err := c.Wait(); err != nil || !slices.Equal(out, []string{"ok"}) {
+					t.Errorf("seed %d: %v\n%s\n%s", seed, err, strings.Join(out, "\n"), c.Stderr())
 				}
 			})
 		}

@@ -43,6 +43,12 @@
 // invalidation to be written down. One that there is no room for is made durable
 // by renaming the file, as if it were damaged: that needs no room.
 //
+// A disk whose writes hang holds up neither a look-up nor a Put. An invalidation
+// waits for it as long as its context allows. [Store.Close] gives it up when nothing
+// has come from it for ten seconds. Reads are another matter: the file is mapped, and
+// who waits for a page in it holds one of Go's processors. On a disk that takes a
+// second for each page the program stands still for seconds.
+//
 // # When the process dies
 //
 // Pages stored in the last tenth of a second are lost. Invalidations that have
@@ -54,7 +60,9 @@
 // not hold what they promise. One process uses it at a time; a second one serves
 // uncached and takes over when the first is done, which is what a rolling restart
 // wants. A file that was copied, or restored from a backup, begins empty, because
-// it may lack an invalidation made since.
+// it may lack an invalidation made since. It is known by its inode: a backup that is
+// written into the very file that was there, as cp does, is noticed only while a
+// process has that open. Remove the file before you restore one.
 //
 // What is returned was stored: every record has a checksum. The pages of bbolt have
 // none, and a bit that flips in one may hide a row of an index. Where an

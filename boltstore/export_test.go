@@ -12,6 +12,11 @@ func WithReadBudget(d time.Duration) Option {
 	return func(o *options) { o.readBudget = d }
 }
 
+// WithHang has Close wait less for a disk that does not answer.
+func WithHang(d time.Duration) Option {
+	return func(o *options) { o.hang = d }
+}
+
 // WithReadHook calls fn before each read of the file, on the goroutine that reads.
 func WithReadHook(fn func()) Option {
 	return func(o *options) { o.beforeRead = fn }

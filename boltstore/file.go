@@ -3,6 +3,7 @@ package boltstore
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -27,6 +28,7 @@ type file struct {
 	os    *os.File    // the one inside db, for Stat only
 	info  os.FileInfo // its identity
 	epoch uint64
+	uuid  string
 
 	// As of the last transaction.
 	size    atomic.Int64 // of the file
@@ -47,6 +49,9 @@ type file struct {
 	// guarded by the store's mu.
 	paying []chan error
 	wrote  atomic.Bool // something was committed
+	// txid is that of the last transaction, or of the one that was found; 0 before
+	// the first look.
+	txid atomic.Uint64
 
 	failOnce sync.Once
 	failed   chan error // receives why the handle is no longer to be used
@@ -59,6 +64,7 @@ type file struct {
 var (
 	errFault = errors.New("fault in the database")
 	errLost  = errors.New("the file was removed or replaced")
+	errBack  = errors.New("an older state of the file was written over it")
 )
 
 // guard runs fn, which calls bbolt, and turns what would end the process into an
@@ -79,11 +85,24 @@ func (f *file) fail(err error) {
 }
 
 // isFull reports whether an error means that the disk has no room: the one kind of
-// failed write after which the file is as good as before.
+// failed write after which the file is as good as before. A sync that fails for
+// that reason is none of them: nobody knows what it has lost.
 func isFull(err error) bool {
+	var errno syscall.Errno
+	var path *fs.PathError
+	switch {
+	case err == nil, strings.Contains(err.Error(), "file sync error"): // of a growth
+		return false
+	case errors.As(err, &path):
+		if path.Op == "sync" {
+			return false
+		}
+	case errors.As(err, &errno):
+		return false // bbolt's fdatasync, where it is a bare system call
+	}
 	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
 		// bbolt reports a failed growth as text.
-		if errors.Is(err, full) || err != nil && strings.Contains(err.Error(), full.Error()) {
+		if errors.Is(err, full) || strings.Contains(err.Error(), full.Error()) {
 			return true
 		}
 	}
@@ -98,7 +117,11 @@ func (f *file) update(fn func(*format.Tx) (changed bool, err error)) error {
 		if err != nil {
 			return err
 		}
-		tx, err := format.Begin(btx)
+		var tx *format.Tx
+		id := uint64(btx.ID())
+		if err = forward(btx, f.txid.Load()+1); err == nil {
+			tx, err = format.Begin(btx)
+		}
 		if err != nil {
 			btx.Rollback()
 			return err
@@ -124,9 +147,11 @@ func (f *file) update(fn func(*format.Tx) (changed bool, err error)) error {
 			return err
 		}
 		f.wrote.Store(true)
+		f.txid.Store(id)
 		f.note(meta)
 		return nil
 	})
+	f.s.beat.Add(1)
 	if err != nil {
 		f.s.count.writeErrors.Add(1)
 	}
@@ -142,10 +167,27 @@ func (f *file) note(meta format.Meta) {
 	}
 }
 
+// forward returns an error if the file is in a state before the transaction that it
+// is known to have had: who writes an older copy over it brings back what was
+// invalidated, swept and forgotten since.
+func forward(btx *bolt.Tx, had uint64) error {
+	if uint64(btx.ID()) < had {
+		return errBack
+	}
+	return nil
+}
+
 // view runs fn in a read transaction.
 func (f *file) view(fn func(*format.Tx) error) error {
+	had := f.txid.Load()
 	return guard(func() error {
 		return f.db.View(func(btx *bolt.Tx) error {
+			if err := forward(btx, had); err != nil {
+				return err
+			}
+			if had == 0 {
+				f.txid.Store(uint64(btx.ID())) // the first look
+			}
 			tx, err := format.Begin(btx)
 			if err != nil {
 				return err
@@ -213,12 +255,18 @@ func (f *file) stop(abandon bool) {
 	case <-time.After(wait):
 		f.s.log.Warn("boltstore: close " + f.s.path + " does not end; left to itself")
 	}
+	if abandon {
+		disarm(f.os)
+	}
 }
 
 const (
 	// closeWait is how long a healthy handle is given to close. It has nothing
 	// left to write then; a reader's transaction lasts microseconds.
 	closeWait = 5 * time.Second
+	// hang is how long Close waits for a disk from which nothing comes. It is longer
+	// than closeWait, which is a part of it.
+	hang = 10 * time.Second
 	// abandonWait is how long the goroutines of a faulty one are given to notice.
 	// Those that hang in it never do.
 	abandonWait = 500 * time.Millisecond

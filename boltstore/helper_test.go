@@ -1,12 +1,8 @@
 package boltstore_test
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"io"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,21 +13,11 @@ import (
 	"github.com/accelhttp/accelerator/accel"
 	"github.com/accelhttp/accelerator/accel/storetest"
 	"github.com/accelhttp/accelerator/boltstore"
-)
-
-const (
-	childEnv = "ACCEL_BOLTSTORE_CHILD"
-	// faultsEnv asks for the long form of the fault tests.
-	faultsEnv = "ACCEL_FAULTS"
+	"github.com/accelhttp/accelerator/internal/faults"
 )
 
 // rounds is how often a fault is tried: short in every run, full where asked for.
-func rounds(short, full int) int {
-	if os.Getenv(faultsEnv) == "full" {
-		return full
-	}
-	return short
-}
+func rounds(short, full int) int { return faults.Rounds(short, short, full) }
 
 var bg = context.Background()
 
@@ -91,51 +77,17 @@ func checkBody(url string, e *accel.Entry) (version int, err error) {
 	return version, nil
 }
 
-// A child is this test binary as a process of its own.
-type child struct {
-	t   testing.TB
-	cmd *exec.Cmd
-	in  io.WriteCloser
-	out *bufio.Reader
-	err *strings.Builder
-}
-
-// start starts a child with variables for it.
-func start(t testing.TB, role string, setup func(*exec.Cmd), env ...string) *child {
-	c := &child{t: t, cmd: exec.Command(os.Args[0]), err: &strings.Builder{}}
-	c.cmd.Env = append(append(os.Environ(), childEnv+"="+role), env...)
-	var err error
-	c.in, err = c.cmd.StdinPipe()
-	require.NoError(t, err)
-	out, err := c.cmd.StdoutPipe()
-	require.NoError(t, err)
-	c.out = bufio.NewReader(out)
-	c.cmd.Stderr = c.err
-	if setup != nil {
-		setup(c.cmd)
-	}
-	require.NoError(t, c.cmd.Start())
-	t.Cleanup(func() {
-		c.cmd.Process.Kill()
-		c.cmd.Wait()
-	})
-	return c
-}
-
-// line returns the next line that the child says.
-func (c *child) line() string {
-	s, err := c.out.ReadString('\n')
+// must ends a child, with what it says on standard error.
+func must(err error) {
 	if err != nil {
-		c.cmd.Wait()
-		require.NoError(c.t, err, c.err.String())
+		panic(err)
 	}
-	return strings.TrimSuffix(s, "\n")
 }
 
-// end lets the child end in good order.
-func (c *child) end() {
-	c.in.Close()
-	require.NoError(c.t, c.cmd.Wait(), c.err)
+// end lets a child end in good order.
+func end(t testing.TB, c *faults.Child) {
+	c.In.Close()
+	require.NoError(t, c.Wait(), c.Stderr())
 }
 
 // aside lists the files that were set aside.

@@ -2,112 +2,23 @@ package boltstore_test
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/accelhttp/accelerator/accel"
 	"github.com/accelhttp/accelerator/accel/storetest"
 	"github.com/accelhttp/accelerator/boltstore"
+	"github.com/accelhttp/accelerator/internal/faults"
 )
 
-func init() { children["live"] = liveChild }
-
-// liveChild does something to the file of a store at work, in a process of its
-// own: what bbolt leaves behind after a fault may hang for ever.
-func liveChild() {
-	path := os.Getenv("DB")
-	s := boltstore.Open(path, quiet, patient, boltstore.WithMemory(1<<16), boltstore.WithMaxSize(8<<20))
-	check(s.Ping(bg))
-	for i := range damageEntries {
-		check(s.Put(storetest.Entry(damageURL(i), storetest.At(s.Begin()), storetest.Tags(damageTag(i), "all"),
-			storetest.Text(body(damageURL(i), 1, 1000))), nil))
-	}
-	check(within(func() bool { return s.Stats().QueueBytes == 0 }, "queue"))
-	info, err := os.Stat(path)
-	check(err)
-
-	switch os.Getenv("FAULT") {
-	case "removed":
-		check(os.Remove(path))
-	case "replaced by nothing":
-		check(os.WriteFile(path+".other", nil, 0o600))
-		check(os.Rename(path+".other", path))
-	case "replaced by a copy":
-		b, err := os.ReadFile(path)
-		check(err)
-		check(os.WriteFile(path+".other", b, 0o600))
-		check(os.Rename(path+".other", path))
-	case "replaced by another's":
-		check(os.WriteFile(path+".other", []byte("Dear diary\n"), 0o600))
-		check(os.Rename(path+".other", path))
-	case "emptied":
-		check(os.Truncate(path, 0))
-	case "truncated":
-		check(os.Truncate(path, info.Size()/3))
-	case "overwritten":
-		f, err := os.OpenFile(path, os.O_WRONLY, 0)
-		check(err)
-		_, err = f.WriteAt(make([]byte, info.Size()), 0)
-		check(err)
-		check(f.Close())
-	case "overwritten behind the meta pages":
-		f, err := os.OpenFile(path, os.O_WRONLY, 0)
-		check(err)
-		_, err = f.WriteAt(make([]byte, info.Size()-2*damagePages), 2*damagePages)
-		check(err)
-		check(f.Close())
-	}
-
-	check(s.Invalidate(bg, accel.TagMark("tag3"))) // nil: durable, wherever
-	gone := func(i, version int) error {
-		if damageTag(i) == "tag3" && version == 1 {
-			return fmt.Errorf("%s was invalidated, and is returned", damageURL(i))
-		}
-		return nil
-	}
-	check(lookAtAll(s, gone))
-	// It finds a place to work again by itself.
-	i := 0
-	check(within(func() bool {
-		i++
-		at := s.Begin()
-		defer s.End(at)
-		url := damageURL(i % damageEntries)
-		return s.Put(storetest.Entry(url, storetest.At(at), storetest.Text(body(url, 2, 1000))), nil) == nil && i > damageEntries
-	}, "works again"))
-	check(within(func() bool { return s.Stats().QueueBytes == 0 && s.Err() == nil }, "writes again"))
-	check(lookAtAll(s, gone))
-	check(s.Close())
-
-	s = boltstore.Open(path, quiet, patient)
-	check(s.Ping(bg))
-	check(lookAtAll(s, gone))
-	if s.Stats().Entries == 0 {
-		panic("nothing was kept")
-	}
-	check(s.Close())
-	fmt.Println("ok")
-	os.Stdout.Close()
-}
-
-// The file is changed under a store that has it open.
-func TestLiveFaults(t *testing.T) {
-	for _, fault := range []string{
-		"removed", "replaced by nothing", "replaced by a copy",
-		"emptied", "truncated", "overwritten", "overwritten behind the meta pages",
-	} {
-		t.Run(fault, func(t *testing.T) {
-			t.Parallel()
-			path := dbPath(t)
-			c := start(t, "live", nil, "DB="+path, "FAULT="+fault)
-			require.Equal(t, "ok", c.line())
-			c.end()
-		})
-	}
-}
+// What happens to a site whose file is changed under it is tested in
+// internal/faults. Here is what a store has to say about it.
 
 // A file that is removed is noticed without an invalidation: what is put goes to a
 // new one.
@@ -145,11 +56,12 @@ func TestReplacedByAnothersFile(t *testing.T) {
 // Three files are set aside in a store's life; the fourth stays where it is, and
 // the store off.
 func TestThreeFilesAreSetAside(t *testing.T) {
+	t.Parallel()
 	path := dbPath(t)
 	errBad := fmt.Errorf("input/output error")
 	var bad atomic.Bool
 	s := boltstore.Open(path, quiet, patient, boltstore.WithFault(func(moment string) error {
-		if bad.Load() && moment == "commit" {
+		if moment == "commit" && bad.CompareAndSwap(true, false) { // one commit, of whatever file
 			return errBad
 		}
 		return nil
@@ -162,7 +74,6 @@ func TestThreeFilesAreSetAside(t *testing.T) {
 		bad.Store(true)
 		// Setting the file aside is what makes the purge durable.
 		require.NoError(t, s.Invalidate(bg, accel.TagMark("x")))
-		bad.Store(false)
 		eventually(t, func() bool { return s.Err() == nil }, "a new file")
 		require.Len(t, aside(path), n)
 		require.EqualValues(t, n, s.Stats().SetAside)
@@ -175,4 +86,144 @@ func TestThreeFilesAreSetAside(t *testing.T) {
 	require.ErrorIs(t, s.Err(), errBad)
 	require.Len(t, aside(path), 3)
 	require.FileExists(t, path)
+}
+
+// What was invalidated, swept and forgotten is not brought back by an older state of
+// the file: not by writing it over the file, nor by moving an earlier file back.
+func TestAnOlderStateIsNotUsed(t *testing.T) {
+	for name, bring := range map[string]func(t *testing.T, s *boltstore.Store, path string){
+		"written over the file": func(t *testing.T, s *boltstore.Store, path string) {
+			b, err := os.ReadFile(path)
+			require.NoError(t, err)
+			forget(t, s)
+			f, err := os.OpenFile(path, os.O_WRONLY, 0)
+			require.NoError(t, err)
+			_, err = f.WriteAt(b, 0)
+			require.NoError(t, err)
+			require.NoError(t, f.Close())
+			require.False(t, has(s, "/a"))
+			eventually(t, func() bool { return len(aside(path)) == 1 && s.Err() == nil }, "set aside")
+		},
+		"moved back": func(t *testing.T, s *boltstore.Store, path string) {
+			require.NoError(t, os.Rename(path, path+".saved"))
+			eventually(t, func() bool { _, err := os.Stat(path); return err == nil }, "a new file")
+			eventually(t, func() bool { return s.Err() == nil }, "open")
+			forget(t, s)
+			require.NoError(t, os.Rename(path+".saved", path))
+			before, err := os.Stat(path)
+			require.NoError(t, err)
+			eventually(t, func() bool {
+				info, err := os.Stat(path)
+				return err == nil && info.ModTime() != before.ModTime() && s.Err() == nil
+			}, "opened")
+			require.Empty(t, aside(path))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := dbPath(t)
+			s := boltstore.Open(path, quiet, patient, boltstore.WithMemory(0))
+			require.NoError(t, s.Ping(bg))
+			put(t, s, "/a", storetest.Tags("x"))
+			flushed(t, s)
+			bring(t, s, path)
+			require.False(t, has(s, "/a"))
+			put(t, s, "/b")
+			require.NoError(t, s.Close())
+			s = open(t, path)
+			require.False(t, has(s, "/a"))
+			require.True(t, has(s, "/b"))
+		})
+	}
+}
+
+// forget invalidates x, and waits until it is swept and the mark dropped.
+func forget(t *testing.T, s *boltstore.Store) {
+	require.NoError(t, s.Invalidate(bg, accel.TagMark("x")))
+	eventually(t, func() bool { return s.Stats().Marks == 0 }, "forgotten")
+}
+
+// A faulty file that cannot be set aside is tried again: the handle that was
+// abandoned does not keep the store out of it for ever.
+func TestAFaultyFileIsLetGo(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir() + "/sub"
+	path := dir + "/cache.db"
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	var bad atomic.Bool
+	s := open(t, path, boltstore.WithFault(func(moment string) error {
+		if moment == "commit" && bad.CompareAndSwap(true, false) {
+			panic("as bbolt does, with its locks held")
+		}
+		return nil
+	}))
+	put(t, s, "/a", storetest.Tags("x"))
+	flushed(t, s)
+	require.NoError(t, os.Rename(dir, dir+".moved"))
+	require.NoError(t, os.WriteFile(dir, nil, 0o600)) // not even root gets past it
+	bad.Store(true)
+	require.ErrorIs(t, s.Invalidate(bg, accel.TagMark("x")), accel.ErrNotDurable)
+	require.NoError(t, os.Remove(dir))
+	require.NoError(t, os.Rename(dir+".moved", dir))
+	eventually(t, func() bool { return s.Err() == nil }, "open again")
+	require.False(t, has(s, "/a"))
+	put(t, s, "/b")
+	require.NoError(t, s.Invalidate(bg, accel.TagMark("x")))
+	require.Empty(t, aside(path))
+}
+
+// A disk may have no room even for what it has taken already, and say so when it is
+// synced: then nobody knows what was lost, and the file is not used again.
+func TestAFullDiskAtASync(t *testing.T) {
+	for _, err := range []error{
+		syscall.ENOSPC, // fdatasync as bbolt calls it on Linux
+		&fs.PathError{Op: "sync", Path: "cache.db", Err: syscall.ENOSPC},
+		fmt.Errorf("file sync error: sync cache.db: %s", syscall.ENOSPC),
+	} {
+		path := dbPath(t)
+		fault := newFault(err)
+		s := open(t, path, fault.option())
+		fault.set("committed")
+		put(t, s, "/a")
+		eventually(t, func() bool { return len(aside(path)) == 1 && s.Err() == nil }, "set aside")
+		require.False(t, has(s, "/a"))
+	}
+}
+
+// Readers hang in a disk: the site is served, and its pages are made anew.
+func TestASiteOnADiskThatDoesNotRead(t *testing.T) {
+	var block atomic.Pointer[chan struct{}]
+	s := boltstore.Open(dbPath(t), quiet, boltstore.WithMemory(0), boltstore.WithReadHook(func() {
+		if c := block.Load(); c != nil {
+			<-*c
+		}
+	}))
+	site := faults.Open(s, 50, 5, 500)
+	defer site.Cache.Close()
+	require.NoError(t, s.Ping(bg))
+	all := func() (hits int, longest time.Duration) {
+		for page := range site.Pages() {
+			start := time.Now()
+			_, hit, err := site.Get(page)
+			require.NoError(t, err)
+			longest = max(longest, time.Since(start))
+			if hit {
+				hits++
+			}
+		}
+		return hits, longest
+	}
+	eventually(t, func() bool { flushed(t, s); hits, _ := all(); return hits == site.Pages() }, "cached")
+	c := make(chan struct{})
+	block.Store(&c)
+	readErrors, made := s.Stats().ReadErrors, site.Made.Load()
+	site.Commit(1)
+	require.NoError(t, site.Purge(bg, 1), "the disk still writes")
+	hits, longest := all()
+	t.Logf("%d of %d from the cache, longest request %v", hits, site.Pages(), longest)
+	require.Greater(t, s.Stats().ReadErrors, readErrors)
+	require.Greater(t, site.Made.Load(), made)
+	block.Store(nil)
+	close(c)
+	eventually(t, func() bool { hits, _ := all(); return hits == site.Pages() }, "cached again")
 }

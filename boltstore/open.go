@@ -16,6 +16,7 @@ import (
 	"github.com/accelhttp/accelerator/accel"
 	"github.com/accelhttp/accelerator/internal/format"
 	"github.com/accelhttp/accelerator/internal/marks"
+	"github.com/accelhttp/accelerator/internal/point"
 )
 
 const (
@@ -37,6 +38,7 @@ func (s *Store) run() {
 	defer close(s.stopped)
 	for first := true; ; first = false {
 		f, err := s.open()
+		s.beat.Add(1)
 		if err == nil {
 			s.adopted(f)
 		} else {
@@ -122,6 +124,7 @@ func (s *Store) leave(f *file, why error) error {
 	// Only a fault leaves locks behind. After anything else the handle is closed,
 	// because its lock would keep us out if the file cannot be set aside either.
 	f.stop(errors.Is(why, errFault))
+	s.last = found{f.uuid, f.txid.Load()}
 	s.mu.Lock()
 	s.waiters = append(f.paying, s.waiters...)
 	f.paying = nil
@@ -272,7 +275,10 @@ func (s *Store) openOurs(path string) (*file, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !f.here() {
+	// Before anything is written to it.
+	if err = format.SyncName(s.path, f.os); err != nil {
+		err = pathError(err)
+	} else if !f.here() {
 		err = errLost
 	} else {
 		err = s.adopt(f, look)
@@ -281,6 +287,7 @@ func (s *Store) openOurs(path string) (*file, error) {
 		f.stop(errors.Is(err, errFault))
 		return nil, err
 	}
+	format.RemoveLeft(path, time.Now())
 	return f, nil
 }
 
@@ -355,6 +362,9 @@ func (s *Store) openBolt(path string, open func() (*os.File, error)) (*file, err
 	case errors.Is(err, berrors.ErrTimeout):
 		return nil, ErrLocked
 	case errors.Is(err, errFault):
+		if f.os != nil {
+			disarm(f.os)
+		}
 		return nil, err
 	case err != nil:
 		return nil, pathError(err)
@@ -440,6 +450,8 @@ func (s *Store) adopt(f *file, look format.Look) error {
 		why = "its last transaction is damaged"
 	case meta.Inode != format.Inode(f.info):
 		why = "it is a copy or was restored"
+	case meta.Entries > 0 && !s.last.leadsTo(f, meta):
+		why = "it is another than was used before"
 	}
 	if why != "" {
 		// A purge may be missing from what the file says. So everything in it is
@@ -458,6 +470,7 @@ func (s *Store) adopt(f *file, look format.Look) error {
 		meta.Seq = meta.Floor
 	}
 	f.epoch = newEpoch()
+	point.At(point.FileOpened)
 	s.marks.Adopt(f.epoch, meta.Seq, meta.Floor, rows)
 	// Nothing of an earlier epoch enters memory from here on. What a Put still
 	// brought in after the last file was left goes now.
@@ -470,9 +483,24 @@ func (s *Store) adopt(f *file, look format.Look) error {
 		n++
 	}
 	f.swept.Store(n)
+	f.uuid = meta.UUID
 	f.note(meta)
 	f.sweeper = newSweeper(f, meta)
 	return nil
+}
+
+// found is a file in the state in which this process has left it.
+type found struct {
+	uuid string
+	txid uint64
+}
+
+// leadsTo reports whether what a file holds knows of all that was invalidated
+// while the last one was in use. Another file that was moved to its path does not,
+// nor does an older state of it. A process that has had no file has invalidated
+// nothing that it does not still owe.
+func (l found) leadsTo(f *file, meta format.Meta) bool {
+	return l.uuid == "" || l.uuid == meta.UUID && l.txid <= f.txid.Load()
 }
 
 // adopted puts an open file to use.

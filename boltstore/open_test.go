@@ -19,11 +19,12 @@ import (
 	"github.com/accelhttp/accelerator/accel"
 	"github.com/accelhttp/accelerator/accel/storetest"
 	"github.com/accelhttp/accelerator/boltstore"
+	"github.com/accelhttp/accelerator/internal/faults"
 )
 
 func init() {
 	// hold has a store until its input ends.
-	children["hold"] = func() {
+	faults.Role("hold", func() {
 		s := boltstore.Open(os.Getenv("DB"), quiet)
 		if err := s.Ping(context.Background()); err != nil {
 			fmt.Println(err)
@@ -32,14 +33,15 @@ func init() {
 		fmt.Println("open")
 		io.Copy(io.Discard, os.Stdin)
 		s.Close()
-	}
-	// refused opens a store and says what kind of error it has.
-	children["refused"] = func() {
+	})
+	// refused opens a store, as a user who may not, and says what kind of error it has.
+	faults.Role("refused", func() {
+		becomeNobody()
 		s := boltstore.Open(os.Getenv("DB"), quiet)
 		defer s.Close()
 		err := s.Ping(context.Background())
 		fmt.Println(errors.Is(err, fs.ErrPermission), err)
-	}
+	})
 }
 
 // fingerprint is all of a file that somebody might change.
@@ -145,18 +147,6 @@ func TestOpenRefusesWhatIsNotOurs(t *testing.T) {
 	}
 }
 
-func TestOpenWithoutADirectory(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "missing", "cache.db")
-	s := boltstore.Open(path, quiet)
-	unavailable(t, s, fs.ErrNotExist)
-	require.NoDirExists(t, filepath.Dir(path))
-	// Somebody mends it.
-	require.NoError(t, os.Mkdir(filepath.Dir(path), 0o700))
-	eventually(t, func() bool { return s.Err() == nil }, "opened after all")
-	require.NoError(t, s.Close())
-}
-
 func TestOpenEmptyFile(t *testing.T) {
 	path := dbPath(t)
 	require.NoError(t, os.WriteFile(path, nil, 0o640))
@@ -220,14 +210,15 @@ func TestOpenRelativePathAndChdir(t *testing.T) {
 }
 
 func TestOpenHeldByAnotherProcess(t *testing.T) {
+	t.Parallel()
 	path := dbPath(t)
 	first := open(t, path)
 	put(t, first, "/gone", storetest.Tags("gone"))
 	put(t, first, "/kept", storetest.Tags("kept"))
 	require.NoError(t, first.Close())
 
-	holder := start(t, "hold", nil, "DB="+path)
-	require.Equal(t, "open", holder.line())
+	holder := faults.Start(t, "hold", []string{"DB=" + path})
+	holder.Expect("open")
 	before := fingerprint(t, path)
 	s := boltstore.Open(path, quiet, patient)
 	defer s.Close()
@@ -246,10 +237,11 @@ func TestOpenHeldByAnotherProcess(t *testing.T) {
 			}
 		}
 	}()
-	holder.end()
+	end(t, holder)
 	released := time.Now()
 	require.ErrorIs(t, <-began, accel.ErrNotFound)
-	require.Less(t, time.Since(released), time.Second)
+	// How long it takes as a rule is measured in internal/faults.
+	require.Less(t, time.Since(released), 10*time.Second)
 	require.NoError(t, s.Err())
 	require.True(t, has(s, "/kept"))
 	// It becomes durable without being asked again.
@@ -259,6 +251,7 @@ func TestOpenHeldByAnotherProcess(t *testing.T) {
 }
 
 func TestOpenHeldByAnotherStore(t *testing.T) {
+	t.Parallel()
 	path := dbPath(t)
 	first := open(t, path)
 	put(t, first, "/a")
@@ -268,28 +261,6 @@ func TestOpenHeldByAnotherStore(t *testing.T) {
 	require.NoError(t, first.Close())
 	eventually(t, func() bool { return s.Err() == nil }, "taken over")
 	require.True(t, has(s, "/a"))
-}
-
-func TestCloseWhileTheFileIsHeld(t *testing.T) {
-	path := dbPath(t)
-	first := open(t, path)
-	s := boltstore.Open(path, quiet)
-	require.ErrorIs(t, s.Ping(bg), boltstore.ErrLocked)
-	require.NoError(t, s.Close())
-	require.NoError(t, first.Err())
-	require.ErrorIs(t, s.Err(), accel.ErrClosed)
-	put(t, first, "/a")
-}
-
-// Close at once, whatever the opening has come to.
-func TestCloseWhileOpening(t *testing.T) {
-	path := dbPath(t)
-	for range 20 {
-		s := boltstore.Open(path, quiet)
-		require.NoError(t, s.Close())
-		require.NoError(t, s.Close())
-	}
-	open(t, path)
 }
 
 // Two processes that create the file at once: one has it, the other waits for it.

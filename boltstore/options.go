@@ -27,6 +27,7 @@ type options struct {
 	now     func() time.Time
 
 	readBudget time.Duration // longer only in tests, on machines that are busy
+	hang       time.Duration // shorter only in tests
 
 	// For tests: called before each read of the file, and around each commit with
 	// the name of the moment; an error is taken for one of the disk's.
@@ -85,7 +86,7 @@ func WithClock(now func() time.Time) Option {
 
 func makeOptions(opts []Option) options {
 	o := options{
-		maxSize: DefaultMaxSize, memory: DefaultMemory, queue: DefaultQueue, readBudget: readBudget,
+		maxSize: DefaultMaxSize, memory: DefaultMemory, queue: DefaultQueue, readBudget: readBudget, hang: hang,
 		beforeRead: func() {},
 		fault:      func(string) error { return nil },
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/accelhttp/accelerator/accel"
 	"github.com/accelhttp/accelerator/internal/format"
 	"github.com/accelhttp/accelerator/internal/memory"
+	"github.com/accelhttp/accelerator/internal/point"
 )
 
 // deleteCost is what a queued deletion counts for, in bytes. Deletions are
@@ -344,7 +345,7 @@ func (q *queue) due() time.Duration {
 	case len(q.ops) >= flushEntries || q.bytes >= flushBytes:
 		return 0
 	}
-	return max(0, flushAfter-time.Since(q.first))
+	return max(0, point.Span(point.FlushAfter, flushAfter)-time.Since(q.first))
 }
 
 // size returns how many stores are queued, and the bytes of all ops.

@@ -75,6 +75,7 @@ func TestRule01_PositionsNeverFallWithinAProcess(t *testing.T) {
 // Rule 1: a seq or a floor that fell makes valid what was invalidated. Bucket m
 // has no room for silent damage.
 func TestRule01_DamagedSeqIsNotBelieved(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"seq", "floor"} {
 		path := dbPath(t)
 		s := open(t, path)
@@ -111,6 +112,7 @@ func TestRule02_AnotherEpochIsNeverStored(t *testing.T) {
 // since when it is stale, however many they are. (A sweep in several steps once
 // lost what the first of them had written.)
 func TestRule05_ExpiryOutlivesItsMark(t *testing.T) {
+	t.Parallel()
 	path := dbPath(t)
 	clock := storetest.NewClock()
 	s := open(t, path, boltstore.WithMemory(0), boltstore.WithClock(clock.Now))
@@ -132,6 +134,7 @@ func TestRule05_ExpiryOutlivesItsMark(t *testing.T) {
 
 // Rule 7: what was dropped leaves no older version to answer for it.
 func TestRule07_ADroppedStoreLeavesNoOlderVersion(t *testing.T) {
+	t.Parallel()
 	path := dbPath(t)
 	const keys = 120
 	s := open(t, path, boltstore.WithMemory(0), boltstore.WithQueue(64<<10))
@@ -269,6 +272,7 @@ func TestRule10_AFailedFlush(t *testing.T) {
 // Rule 10: a disk that is full costs what was to be stored. The file is as good
 // as before, and stays.
 func TestRule10_AFullDiskCostsStoresOnly(t *testing.T) {
+	t.Parallel()
 	path := dbPath(t)
 	fault := newFault(fmt.Errorf("write: no space left on device"))
 	s := open(t, path, boltstore.WithMemory(0), fault.option())

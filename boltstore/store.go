@@ -16,6 +16,7 @@ import (
 	"github.com/accelhttp/accelerator/internal/format"
 	"github.com/accelhttp/accelerator/internal/marks"
 	"github.com/accelhttp/accelerator/internal/memory"
+	"github.com/accelhttp/accelerator/internal/point"
 )
 
 // A Store keeps entries in a bbolt file. Make one with [Open]. It is safe for
@@ -49,8 +50,11 @@ type Store struct {
 
 	// What belongs to run.
 	aside int   // files set aside
+	last  found // the file that was left last
 	off   error // why no file is opened any more
 
+	// beat grows whenever something has come of the disk.
+	beat atomic.Int64
 	// waiting counts invalidations that wait for the disk. While it is not 0,
 	// transactions are kept short.
 	waiting atomic.Int64
@@ -126,6 +130,7 @@ var (
 	ErrDamaged = errors.New("damaged")
 
 	errOpening = errors.New("is being opened")
+	errHung    = errors.New("the disk does not answer")
 )
 
 // Err returns nil if the store has its file, and otherwise why not. While the
@@ -206,11 +211,13 @@ func (s *Store) get(ctx context.Context, key accel.Key, vary []string, gen uint6
 		return accel.Found{Vary: names}, accel.ErrNotFound
 	}
 	q := s.queue.get(key)
+	point.At(point.QueueFound)
 	if q.otherNames(vary) {
 		return accel.Found{Vary: q.vary}, accel.ErrNotFound
 	}
 	if q.op != nil && q.op.entry != nil {
 		v := s.marks.CheckRead(gen, q.op.entry.At.N, q.op.entry.Marks)
+		v.Valid = v.Valid || point.Off(point.QueueChecks)
 		return s.judge(q.op.entry, v, time.Time{})
 	}
 	found, err := s.getDisk(ctx, key, vary, q)
@@ -222,12 +229,14 @@ func (s *Store) get(ctx context.Context, key accel.Key, vary []string, gen uint6
 
 func (s *Store) judgeItem(it *memory.Item) (accel.Found, error) {
 	e := it.Entry
+	point.At(point.MemoryFound)
 	v := s.marks.Check(e.At.N, max(e.At.N, it.Checked()), e.Marks)
+	v.Valid = v.Valid || point.Off(point.MemoryChecks)
 	switch {
 	case !v.Valid:
 		s.mem.Delete(e.Key, e)
 		return accel.Found{}, accel.ErrNotFound
-	case it.Gone():
+	case it.Gone() && !point.Off(point.MemoryGone):
 		// Scanned out of memory, perhaps because of a mark that is dropped by now.
 		return accel.Found{}, accel.ErrNotFound
 	case v.StaleSince.IsZero():
@@ -279,14 +288,14 @@ func (s *Store) Put(e, old *accel.Entry) error {
 	var replaced []*op
 	queued := false
 	err := s.marks.Admit(e, old, true, func() error {
-		if old != nil && (s.marks.Gen() != gen || !s.holds(old, stands)) {
+		if old != nil && (s.marks.Gen() != gen || !s.holds(old, stands)) && !point.Off(point.RenewalOldThere) {
 			// With a changed generation: what was seen on disk may have been
 			// struck, and the mark dropped since.
 			return accel.ErrInvalidated
 		}
 		q := s.queue.get(e.Key)
-		if q.op == nil && q.drops == nil && stands.Higher > e.At.N ||
-			q.op != nil && q.op.entry != nil && q.op.entry.At.N > e.At.N {
+		if (q.op == nil && q.drops == nil && stands.Higher > e.At.N ||
+			q.op != nil && q.op.entry != nil && q.op.entry.At.N > e.At.N) && !point.Off(point.HigherStays) {
 			return accel.ErrInvalidated
 		}
 		ok, kept := s.mem.Put(e, time.Time{})
@@ -416,6 +425,7 @@ func (s *Store) mark(ctx context.Context, n int, set func()) error {
 	defer s.waiting.Add(-1)
 	s.hurried.Store(time.Now().UnixNano())
 	set()
+	point.At(point.MarkSet)
 	s.count.invalidated.Add(uint64(n))
 	done := make(chan error, 1)
 	s.mu.Lock()
@@ -494,13 +504,43 @@ func (s *Store) Stats() accel.StoreStats {
 }
 
 // Close writes what is queued, marks the file as left in order, and releases it.
-// A second Close returns nil.
+// A disk from which nothing has come for ten seconds is not waited for any longer:
+// then Close returns an error, and what there is to do is done when the disk
+// answers, if it does. A second Close returns nil.
 func (s *Store) Close() error {
-	if s.closed.Swap(true) {
-		<-s.stopped
-		return nil
+	first := !s.closed.Swap(true)
+	if first {
+		close(s.closing)
 	}
-	close(s.closing)
-	<-s.stopped
-	return nil
+	seen := s.beat.Load()
+	tick := time.NewTicker(s.opt.hang)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.stopped:
+			return nil
+		case <-tick.C:
+		}
+		now := s.beat.Load()
+		if now != seen {
+			seen = now
+			continue
+		}
+		s.forsake()
+		if !first {
+			return nil
+		}
+		return fmt.Errorf("boltstore: close %s: %w", s.path, errHung)
+	}
+}
+
+// forsake answers everybody who waits for a disk that does not answer.
+func (s *Store) forsake() {
+	s.mu.Lock()
+	if f := s.file.Load(); f != nil {
+		s.waiters = append(s.waiters, f.paying...)
+		f.paying = nil
+	}
+	s.mu.Unlock()
+	s.tell(errClosing)
 }

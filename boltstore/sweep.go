@@ -9,6 +9,7 @@ import (
 	"github.com/accelhttp/accelerator/internal/format"
 	"github.com/accelhttp/accelerator/internal/marks"
 	"github.com/accelhttp/accelerator/internal/memory"
+	"github.com/accelhttp/accelerator/internal/point"
 
 	berrors "go.etcd.io/bbolt/errors"
 )
@@ -29,6 +30,9 @@ const (
 // another. They are not to wait long, but what they leave behind must not pile up:
 // a step takes hurriedTx, a fifth of the time.
 const shareEvery = 5 * hurriedTx
+
+// pruneManyEvery is how often marks are forgotten while there are many.
+const pruneManyEvery = 50 * time.Millisecond
 
 // lookEvery is how often the sweeper looks whether the file is still at its path.
 // Who writes to a removed one writes for nobody.
@@ -56,7 +60,7 @@ type sweeper struct {
 	full   int64  // the file's size when it was opened, or the budget shrank last
 	tight  int    // transactions that found no room since the last flush
 
-	nextPrune time.Time
+	lastPrune time.Time
 }
 
 func newSweeper(f *file, meta format.Meta) sweeper {
@@ -93,7 +97,7 @@ func (f *file) sweepShare() error {
 func (f *file) sweepTurn() error {
 	more, err := f.sweep()
 	if err == nil && !more {
-		f.nextSweep = time.Now().Add(sweepEvery)
+		f.nextSweep = time.Now().Add(point.Span(point.SweepEvery, sweepEvery))
 	}
 	return err
 }
@@ -177,12 +181,14 @@ func (f *file) strike() (more bool, err error) {
 		f.marking, f.from = r, nil
 	}
 	clean := false
-	n, err := f.timed(func(tx *format.Tx) (int, bool, error) {
-		n, next, err := tx.SweepMark(f.marking, f.from, f.limit)
+	var next []byte
+	point.At(point.Striking)
+	n, err := f.timed(func(tx *format.Tx) (n int, _ bool, err error) {
+		n, next, err = tx.SweepMark(f.marking, f.from, f.limit)
 		if err != nil {
 			return n, false, err
 		}
-		if f.from = next; next == nil {
+		if next == nil {
 			clean, err = tx.DeleteMark(f.marking)
 		}
 		// A step that deletes nothing may have written since when entries are
@@ -190,8 +196,10 @@ func (f *file) strike() (more bool, err error) {
 		return n, true, err
 	})
 	if err != nil {
-		return false, err
+		return false, err // what this step deleted is there again
 	}
+	f.from = next
+	point.At(point.Struck)
 	if clean {
 		f.cleaned(f.marking)
 		f.marking = marks.Row{}
@@ -212,18 +220,23 @@ func (f *file) raze() (more bool, err error) {
 	if f.floor != meta.Floor {
 		f.floor, f.floorFrom = meta.Floor, nil
 	}
-	n, err := f.timed(func(tx *format.Tx) (int, bool, error) {
-		n, next, err := tx.SweepFloor(f.floor, f.floorFrom, f.limit)
+	var next []byte
+	n, err := f.timed(func(tx *format.Tx) (n int, _ bool, err error) {
+		n, next, err = tx.SweepFloor(f.floor, f.floorFrom, f.limit)
 		if err != nil {
 			return n, false, err
 		}
-		if f.floorFrom = next; next == nil {
+		if next == nil {
 			tx.SetSwept(f.floor)
 		}
 		return n, n > 0 || next == nil, nil
 	})
+	if err != nil {
+		return false, err
+	}
+	f.floorFrom = next
 	f.s.count.swept.Add(uint64(n))
-	return err == nil, err
+	return true, nil
 }
 
 // over returns how many bytes too many the entries have.
@@ -313,14 +326,24 @@ func (f *file) overflow(full error) error {
 func (f *file) prune() {
 	s := f.s
 	rows, _ := s.marks.Len()
-	if rows == 0 || rows < marks.DefaultLimit/4 && time.Now().Before(f.nextPrune) {
+	every := point.Span(point.PruneEvery, time.Second)
+	if rows >= marks.DefaultLimit/4 {
+		// Before there are too many. Not all the time: while a handler hangs, none
+		// may go, and each look at them is a look at all.
+		every = min(every, pruneManyEvery)
+	}
+	if rows == 0 || time.Since(f.lastPrune) < every {
 		return
 	}
-	f.nextPrune = time.Now().Add(time.Second)
+	f.lastPrune = time.Now()
 	drop := s.marks.Prunable(time.Now())
 	if len(drop) == 0 {
 		return
 	}
-	s.mem.DeleteFunc(func(it *memory.Item) bool { return marks.Scan(drop, it.Entry, it.MarkStale) })
+	point.At(point.Pruning)
+	s.mem.DeleteFunc(func(it *memory.Item) bool {
+		return marks.Scan(drop, it.Entry, it.MarkStale) && !point.Off(point.ScanBeforeDrop)
+	})
+	point.At(point.Scanned)
 	s.marks.Drop(drop)
 }

@@ -161,6 +161,7 @@ func TestEvictionEndsWhenEverythingIsUsed(t *testing.T) {
 
 // Space of what has expired comes back without being asked for.
 func TestSweepExpired(t *testing.T) {
+	t.Parallel()
 	clock := storetest.NewClock()
 	s := open(t, dbPath(t), boltstore.WithClock(clock.Now))
 	for i := range 500 {
@@ -308,6 +309,7 @@ func TestCloseUnderLoad(t *testing.T) {
 // A disk that does not answer costs a look-up some tens of milliseconds; when that
 // repeats, the disk is left alone for a while, and tried again.
 func TestASlowDiskIsAMiss(t *testing.T) {
+	t.Parallel()
 	var block atomic.Pointer[chan struct{}]
 	s := boltstore.Open(dbPath(t), quiet, boltstore.WithMemory(0), boltstore.WithReadHook(func() {
 		if c := block.Load(); c != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/accelhttp/accelerator/internal/format"
 	"github.com/accelhttp/accelerator/internal/marks"
+	"github.com/accelhttp/accelerator/internal/point"
 )
 
 // A flush is due at flushEntries or flushBytes, or flushAfter the first entry:
@@ -44,6 +45,10 @@ func (f *file) write() {
 	defer close(f.done)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	if err := f.examineLeaves(); err != nil {
+		f.fail(err)
+		return
+	}
 	for {
 		select {
 		case <-f.quit:
@@ -83,6 +88,32 @@ func (f *file) write() {
 	}
 }
 
+// leavesFor is how long a large file is looked at before anything is written to it;
+// whoever invalidates meanwhile waits. Of a million entries in the page cache the
+// look takes about a second.
+const leavesFor = 3 * time.Second
+
+// examineLeaves looks at what Examine had no time for.
+func (f *file) examineLeaves() error {
+	began := time.Now()
+	all := true
+	err := format.ExamineLeaves(f.os, f.size.Load(), func() bool {
+		select {
+		case <-f.quit:
+			all = false
+		case <-f.s.closing:
+			all = false
+		default:
+			all = time.Since(began) < leavesFor
+		}
+		return all
+	})
+	if err == nil && !all {
+		f.s.log.Info("boltstore: not all pages were looked at", "file", f.s.path, "after", time.Since(began))
+	}
+	return err
+}
+
 // errFinished ends the writer in good order.
 var errFinished = errors.New("finished")
 
@@ -103,11 +134,16 @@ func (f *file) turn() (rest time.Duration, err error) {
 	// Who waits first, then the debt: a debt read later contains what they wait
 	// for.
 	waited := f.claim()
+	point.At(point.Claimed)
 	if debt := s.marks.Owed(); waited || !debt.Empty() {
 		waited = true
+		if point.Off(point.AckAfterDurable) {
+			f.pay()
+		}
 		if err := f.settle(debt); err != nil {
 			return 0, err
 		}
+		point.At(point.Settled)
 		f.pay()
 	}
 	due := s.queue.due()
@@ -149,7 +185,7 @@ func (f *file) settle(debt marks.Debt) error {
 			if err != nil {
 				return err
 			}
-			if older || tx.HasMark(r.Mark) {
+			if (older || tx.HasMark(r.Mark)) && !point.Off(point.MarksWritten) {
 				needed = append(needed, r)
 			} else {
 				needless = append(needless, r)
@@ -162,7 +198,9 @@ func (f *file) settle(debt marks.Debt) error {
 	}
 	if len(needed) > 0 || debt.NewFloor {
 		err := f.update(func(tx *format.Tx) (bool, error) {
-			tx.SetSeq(debt.Seq)
+			if !point.Off(point.SeqWritten) {
+				tx.SetSeq(debt.Seq)
+			}
 			if debt.NewFloor {
 				// The floor before the marks that it replaces.
 				tx.SetFloor(debt.Floor)
@@ -181,9 +219,14 @@ func (f *file) settle(debt marks.Debt) error {
 		return errLost
 	}
 	f.s.marks.Paid(debt)
+	if point.Off(point.DiskClean) {
+		needless = debt.Rows
+	}
 	f.cleaned(needless...)
 	f.tight = 0
-	f.nextSweep = time.Time{}
+	if len(needed) > 0 || debt.NewFloor {
+		f.nextSweep = time.Time{} // there is something to sweep
+	}
 	return nil
 }
 
@@ -243,6 +286,7 @@ func (f *file) flush() error {
 	if n := time.Duration(len(written)); n > 0 {
 		f.perEntry = (3*f.perEntry + time.Since(start)/n) / 4
 	}
+	point.At(point.Flushed)
 	s.finished(written)
 	f.fits()
 	return nil
@@ -282,8 +326,13 @@ func (f *file) apply(tx *format.Tx, o *op) (changed bool, err error) {
 		return false, nil
 	}
 	v := s.marks.Check(e.At.N, e.At.N, e.Marks)
+	v.Valid = v.Valid || point.Off(point.FlushChecks)
+	point.At(point.Flushing)
 	if !v.Valid || !e.KeepUntil.After(s.opt.now()) {
 		// The newest version is not to be kept; no older one may answer for it.
+		if point.Off(point.DisplaceOlder) {
+			return false, nil
+		}
 		return tx.Displace(o.key, e.Vary)
 	}
 	if o.old != nil && exists && isRow(row, o.old) {
