@@ -66,6 +66,14 @@ func (l *lockedBuilder) String() string {
 	return l.b.String()
 }
 
+// Command returns a command that plays a role, for who starts it in a way of its
+// own. Variables are as for Start.
+func Command(role string, env ...string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(append(os.Environ(), roleEnv+"="+role), env...)
+	return cmd
+}
+
 // Start starts a child in a role, with variables ("NAME=value") beside those of
 // this process. With a prefix, the child is run by that command: {"strace", "-f"}.
 // It is killed at the end of the test if it is still there.

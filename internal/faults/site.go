@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -28,11 +29,16 @@ type Site struct {
 	Cache *accel.Cache
 	// Handler is the site without its cache.
 	Handler http.Handler
+	// Freshness are further wishes for the life of every page. They are set before
+	// the first request.
+	Freshness []accel.Freshness
 
 	pages, tags int
 	size        int
-	committed   []atomic.Uint64 // versions of the tags, as the application has them
-	purged      []atomic.Uint64 // versions whose invalidation has returned nil
+	varied      int                                           // see Shape
+	form        func(page int) (size int, contentType string) // nil: as Open says
+	committed   []atomic.Uint64                               // versions of the tags, as the application has them
+	purged      []atomic.Uint64                               // versions whose invalidation has returned nil
 
 	// Made counts runs of the handler.
 	Made atomic.Uint64
@@ -57,6 +63,16 @@ func URL(page int) string { return "/p/" + strconv.Itoa(page) }
 // Tag is the name of a tag.
 func Tag(tag int) string { return "t" + strconv.Itoa(tag) }
 
+// variantHeader selects among the four forms of a varied page.
+const variantHeader = "X-Form"
+
+// Shape makes a site less uniform, before it is served: pages have the size and
+// type that form says, and the first so many of them are the variants, four each,
+// of a quarter as many URLs, selected by a header of the request.
+func (s *Site) Shape(varied int, form func(page int) (size int, contentType string)) {
+	s.varied, s.form = varied&^3, form
+}
+
 // Pages returns how many pages there are.
 func (s *Site) Pages() int { return s.pages }
 
@@ -72,11 +88,21 @@ func (s *Site) serve(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
+	if page < s.varied {
+		w.Header().Set("Vary", variantHeader)
+		if form, err := strconv.Atoi(r.Header.Get(variantHeader)); err == nil {
+			page = page&^3 + form&3
+		}
+	}
+	size, contentType := s.size, "text/plain; charset=utf-8"
+	if s.form != nil {
+		size, contentType = s.form(page)
+	}
 	tag := s.TagOf(page)
-	body := Body(page, tag, s.committed[tag].Load(), s.size)
+	body := Body(page, tag, s.committed[tag].Load(), size)
 	s.Made.Add(1)
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	accel.CacheFor(r.Context(), time.Hour)
+	w.Header().Set("Content-Type", contentType)
+	accel.CacheFor(r.Context(), time.Hour, s.Freshness...)
 	accel.Tag(r.Context(), Tag(tag), "all")
 	w.Write(body)
 }
@@ -97,6 +123,9 @@ func Body(page, tag int, version uint64, size int) []byte {
 // ErrWrong is matched by every error that means that a client got what it should
 // not: bytes that nobody wrote, another's page, or one that was purged.
 var ErrWrong = errors.New("wrong response")
+
+// ErrPurged is matched by those of them that mean that what was purged was served.
+var ErrPurged = fmt.Errorf("%w: purged", ErrWrong)
 
 // Check reads a body and returns the version that it says it is of.
 func Check(page int, body []byte) (version uint64, err error) {
@@ -140,6 +169,9 @@ func (s *Site) Purge(ctx context.Context, tag int) error {
 	}
 }
 
+// Committed returns the version of a tag that the application has.
+func (s *Site) Committed(tag int) uint64 { return s.committed[tag].Load() }
+
 // Purged returns the lowest version of a tag that may be served.
 func (s *Site) Purged(tag int) uint64 { return s.purged[tag].Load() }
 
@@ -150,14 +182,27 @@ func (s *Site) Purged(tag int) uint64 { return s.purged[tag].Load() }
 func (s *Site) Get(page int) (version uint64, hit bool, err error) {
 	purged := s.purged[s.TagOf(page)].Load()
 	w := httptest.NewRecorder()
-	s.Cache.ServeHTTP(w, httptest.NewRequest(http.MethodGet, URL(page), nil))
+	s.Cache.ServeHTTP(w, s.request(page))
 	return s.judge(page, purged, w.Result())
+}
+
+func (s *Site) request(page int) *http.Request {
+	if page >= s.varied {
+		return httptest.NewRequest(http.MethodGet, URL(page), nil)
+	}
+	r := httptest.NewRequest(http.MethodGet, URL(page&^3), nil)
+	r.Header.Set(variantHeader, strconv.Itoa(page&3))
+	return r
 }
 
 // Fetch is Get over a connection to the server at base ("http://127.0.0.1:1234").
 func (s *Site) Fetch(client *http.Client, base string, page int) (version uint64, hit bool, err error) {
 	purged := s.purged[s.TagOf(page)].Load()
-	res, err := client.Get(base + URL(page))
+	r := s.request(page)
+	r.RequestURI = ""
+	r.URL, _ = url.Parse(base + r.URL.Path)
+	r.Host = ""
+	res, err := client.Do(r)
 	if err != nil {
 		return 0, false, err
 	}
@@ -178,7 +223,7 @@ func (s *Site) judge(page int, purged uint64, res *http.Response) (version uint6
 	}
 	hit = strings.Contains(res.Header.Get("Cache-Status"), "; hit")
 	if version < purged {
-		return version, hit, fmt.Errorf("%w: page %d: version %d, purged up to %d (%s)", ErrWrong, page, version, purged, res.Header.Get("Cache-Status"))
+		return version, hit, fmt.Errorf("%w: page %d: version %d, purged up to %d (%s)", ErrPurged, page, version, purged, res.Header.Get("Cache-Status"))
 	}
 	return version, hit, nil
 }
