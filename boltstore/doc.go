@@ -41,7 +41,7 @@
 //
 // A full disk costs what was to be stored, and no more, as long as there is no
 // invalidation to be written down. One that there is no room for is made durable
-// by renaming the file, as if it were damaged: that needs no room.
+// by removing the file, which needs no room and makes some.
 //
 // A disk whose writes hang holds up neither a look-up nor a Put. An invalidation
 // waits for it as long as its context allows. [Store.Close] gives it up when nothing
@@ -70,5 +70,6 @@
 // index leads to it. Two kinds of damage are beyond this: a disk that loses the very
 // last transaction, though it said it had it, takes the file back to before it; and
 // in a file of more than 16 384 pages, a leaf that became a branch which leads back
-// to itself, page number and all, ends the process when it is come upon.
+// to itself, page number and all, ends the process if it is come upon in the first
+// seconds, before all leaves were looked at, or after them.
 package boltstore

@@ -162,8 +162,12 @@ func (s *Store) leave(f *file, why error) error {
 
 // setAside renames a file to a name under which nobody looks for it. It reports
 // whether there is, durably, nothing at the path.
+//
+// From a full disk the file is removed: it is whole, nobody will want to look into
+// it, and its room is what is wanting.
 func (s *Store) setAside(path string, info os.FileInfo, why error) (gone bool, err error) {
-	if s.aside >= maxAside {
+	full := isFull(why)
+	if s.aside >= maxAside && !full {
 		s.off = fmt.Errorf("%w, after %d files that were set aside: %w", ErrDamaged, s.aside, why)
 		return false, s.off
 	}
@@ -176,6 +180,13 @@ func (s *Store) setAside(path string, info os.FileInfo, why error) (gone bool, e
 		return false, pathError(err)
 	case !os.SameFile(now, info):
 		return false, nil // what stands there now is another one
+	}
+	if full {
+		if err := os.Remove(path); err != nil {
+			return false, fmt.Errorf("lacks an invalidation, and cannot be removed: %w", pathError(err))
+		}
+		s.log.Error("boltstore: removed the file from a full disk, for want of room to write an invalidation", "file", s.path, "err", why)
+		return s.nameless(path)
 	}
 	stamp := path + ".corrupt-" + s.opt.now().UTC().Format("20060102T150405Z")
 	name := stamp
@@ -191,8 +202,13 @@ func (s *Store) setAside(path string, info os.FileInfo, why error) (gone bool, e
 	s.aside++
 	s.count.setAside.Add(1)
 	s.log.Error("boltstore: set a damaged file aside", "file", s.path, "as", name, "err", why)
+	return s.nameless(path)
+}
+
+// nameless makes it durable that a path leads to nothing.
+func (s *Store) nameless(path string) (bool, error) {
 	if err := syncDir(path); err != nil {
-		return false, fmt.Errorf("damaged, and cannot be set aside for good: %w", err)
+		return false, fmt.Errorf("cannot be set aside for good: %w", err)
 	}
 	return true, nil
 }

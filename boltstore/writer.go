@@ -91,7 +91,7 @@ func (f *file) write() {
 // leavesFor is how long a large file is looked at before anything is written to it;
 // whoever invalidates meanwhile waits. Of a million entries in the page cache the
 // look takes about a second.
-const leavesFor = 3 * time.Second
+const leavesFor = 2 * time.Second
 
 // examineLeaves looks at what Examine had no time for.
 func (f *file) examineLeaves() error {
