@@ -250,10 +250,11 @@ func (f *flight) await(ctx context.Context, patience <-chan time.Time) bool {
 //   - The response must have been storable for the follower's own request: the
 //     leader may have borne no Authorization where the follower does.
 //   - It must be the variant that the follower's own headers select.
-//   - No invalidation may lie between: it is valid now, or it was begun at or
-//     after the position since, at which the follower arrived. "No mark of its
-//     tags after the follower came" would be too little: a second one could hide
-//     the first.
+//   - It must have been begun at or after the position since, at which the follower
+//     arrived. Otherwise something was invalidated in between, or expired: then what
+//     is stored is looked up again, because the store knows what was struck and what
+//     is stale. "No mark of its tags after the follower came" would be too little: a
+//     second one could hide the first.
 func (f *flight) suits(r *http.Request, q *question, since Position) bool {
 	if f.outcome != shared {
 		return false
@@ -267,5 +268,5 @@ func (f *flight) suits(r *http.Request, q *question, since Position) bool {
 	if !q.answeredBy(f.entry) {
 		return false
 	}
-	return notBefore(f.at, since) || f.store.Valid(f.at, f.entry.Marks) || point.Off(point.FollowerValid)
+	return notBefore(f.at, since) || point.Off(point.FollowerValid)
 }

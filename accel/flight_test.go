@@ -278,7 +278,8 @@ func TestPromise_SecondInvalidationHidesNothing(t *testing.T) {
 	})
 }
 
-// An invalidation of something else does not keep followers from the answer.
+// An invalidation of something else does not keep followers from the answer: they
+// find it stored.
 func TestPromise_OtherTagsDoNotMatter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var v versioned
@@ -289,9 +290,28 @@ func TestPromise_OtherTagsDoNotMatter(t *testing.T) {
 		if err := c.InvalidateTag(t.Context(), "other"); err != nil {
 			t.Error(err)
 		}
-		wg.Go(func() { expect(t, get(c, "/"), "fwd=uri-miss; collapsed") })
+		wg.Go(func() { expect(t, get(c, "/"), "hit") })
 		wg.Wait()
 		equal(t, "handler calls", v.calls.Load(), 1)
+	})
+}
+
+// A follower that came after an expiry is not given as fresh what a handler made
+// that had begun before it.
+func TestExpireTag_StrikesWhatIsBeingMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var v versioned
+		c := newCache(t, v.ServeHTTP)
+		var wg sync.WaitGroup
+		wg.Go(func() { get(c, "/") })
+		synctest.Wait()
+		v.version.Add(1)
+		if err := c.ExpireTag(t.Context(), "datum"); err != nil {
+			t.Error(err)
+		}
+		wg.Go(func() { equal(t, "body", body(t, get(c, "/")), "version 1") })
+		wg.Wait()
+		equal(t, "handler calls", v.calls.Load(), 2)
 	})
 }
 

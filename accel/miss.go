@@ -141,7 +141,7 @@ func (m *miss) serve(now time.Time) served {
 		patience *time.Timer
 		alone    = c.opts.patience() < 0
 	)
-	for joins, looks := 0, 0; ; {
+	for joins, looks, blind := 0, 0, false; ; {
 		landings := c.flights.landings(&q.key)
 		// The position first, then the look-up: an invalidation between them
 		// strikes what the look-up finds. And a flight that has landed since
@@ -159,6 +159,15 @@ func (m *miss) serve(now time.Time) served {
 			c.store.End(at) // before anything is written: a slow client must hold no position
 			c.hit(m.w, m.r, q, m.next, m.outer, found, &a)
 			return servedHit
+		}
+		if (at == Position{}) {
+			// The store knows of nothing that others invalidate, so that nobody may
+			// share. But it may have come up while we looked.
+			if !blind {
+				blind = true
+				continue
+			}
+			alone = true
 		}
 		m.classify(found, now)
 		if m.passes() {

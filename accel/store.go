@@ -86,6 +86,10 @@ type Store interface {
 	// look-up whose miss leads to a handler, hence before the handler reads
 	// anything. Each Begin is paired with one End.
 	//
+	// It returns the zero Position when somebody else may be invalidating what this
+	// store does not hear of: another process has the file. A response made then is
+	// neither stored nor shared among requests. So it does after Close.
+	//
 	// A position held for longer than a few minutes may be let go by the store;
 	// entries made at it are then refused by rule 6.
 	Begin() Position

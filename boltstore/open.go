@@ -107,6 +107,7 @@ func (s *Store) refuse(err error) {
 	news := s.err == nil || s.err.Error() != err.Error()
 	s.err = err
 	s.mu.Unlock()
+	s.blind.Store(errors.Is(err, ErrLocked) || errors.Is(err, errLost))
 	if news {
 		s.log.Warn("boltstore: serving uncached", "file", s.path, "err", err)
 	}
@@ -120,6 +121,7 @@ func (s *Store) leave(f *file, why error) error {
 	s.file.Store(nil)
 	s.err = errOpening // who waits, waits for what comes next
 	s.mu.Unlock()
+	s.blind.Store(true)
 	s.log.Error("boltstore: leaving the file", "file", s.path, "err", why)
 	// Only a fault leaves locks behind. After anything else the handle is closed,
 	// because its lock would keep us out if the file cannot be set aside either.
@@ -527,6 +529,7 @@ func (s *Store) adopted(f *file) {
 	s.err = nil
 	s.file.Store(f)
 	s.mu.Unlock()
+	s.blind.Store(false)
 	go f.write()
 	s.log.Info("boltstore: opened", "file", s.path, "entries", f.entries.Load(), "bytes", f.size.Load())
 }

@@ -46,8 +46,7 @@ type readResult struct {
 	err    error
 
 	// What the read saw is judged by the state of things when it began.
-	gen    uint64
-	ticket memory.Ticket
+	gen uint64
 }
 
 // reads are kept for reuse; one whose caller has left is not.
@@ -122,8 +121,9 @@ func (f *file) serve(r *read) bool {
 }
 
 // getDisk looks a key up in the file. It does not find what goes as soon as the
-// queue is written.
-func (s *Store) getDisk(ctx context.Context, key accel.Key, vary []string, q queued) (accel.Found, error) {
+// queue, in which the caller found q, is written. What it finds is promoted, unless
+// the key has changed since the ticket was taken, which was before that look.
+func (s *Store) getDisk(ctx context.Context, key accel.Key, vary []string, q queued, ticket memory.Ticket) (accel.Found, error) {
 	res := s.read(ctx, key, vary, false)
 	if res.err != nil {
 		if errors.Is(res.err, format.ErrNotFound) {
@@ -146,7 +146,7 @@ func (s *Store) getDisk(ctx context.Context, key accel.Key, vary []string, q que
 	point.At(point.DiskJudged)
 	s.marks.Promote(res.gen, e, func(since time.Time) {
 		if q := s.queue.get(key); q.op == nil && q.drops == nil {
-			s.mem.PromoteSince(res.ticket, e, earlier(since, res.row.StaleSince))
+			s.mem.PromoteSince(ticket, e, earlier(since, res.row.StaleSince))
 		}
 	})
 	return found, nil
@@ -180,7 +180,7 @@ func (s *Store) read(ctx context.Context, key accel.Key, vary []string, stands b
 	if skip := s.readSkip.Load(); skip != 0 && time.Now().UnixNano() < skip {
 		return readResult{err: errSlow}
 	}
-	gen, ticket := s.marks.Gen(), s.mem.Ticket(key)
+	gen := s.marks.Gen()
 	r := reads.Get().(*read)
 	r.key, r.vary, r.stands = key, vary, stands
 	select {
@@ -194,7 +194,7 @@ func (s *Store) read(ctx context.Context, key accel.Key, vary []string, stands b
 	}
 	select {
 	case res = <-r.result:
-		res.gen, res.ticket = gen, ticket
+		res.gen = gen
 		r.vary = nil
 		reads.Put(r)
 	case <-timer.C:

@@ -33,6 +33,9 @@ type Store struct {
 
 	// file is the open file, nil while there is none.
 	file atomic.Pointer[file]
+	// blind is set while another process may have the file, and invalidate what is
+	// made from the same data here.
+	blind atomic.Bool
 	// opened is closed when the first attempt to open has come to an end.
 	opened chan struct{}
 	// closing is closed by Close.
@@ -101,6 +104,7 @@ func Open(path string, opts ...Option) *Store {
 		kick:    make(chan struct{}, 1),
 		err:     errOpening,
 	}
+	s.blind.Store(true)
 	go s.run()
 	return s
 }
@@ -165,7 +169,7 @@ func (s *Store) Ping(ctx context.Context) error {
 
 // Begin implements [accel.Store]. It linearizes inside the lock of the marks.
 func (s *Store) Begin() accel.Position {
-	if s.closed.Load() {
+	if s.closed.Load() || s.blind.Load() {
 		return accel.Position{}
 	}
 	return s.marks.Begin(time.Now())
@@ -200,7 +204,7 @@ func (s *Store) get(ctx context.Context, key accel.Key, vary []string, gen uint6
 	}
 	if s.file.Load() == nil {
 		// Whoever has the file may be invalidating what is in memory here.
-		return s.getDisk(ctx, key, vary, queued{})
+		return s.getDisk(ctx, key, vary, queued{}, s.mem.Ticket(key))
 	}
 	it, names, known := s.mem.Get(key, vary)
 	if it != nil {
@@ -210,6 +214,9 @@ func (s *Store) get(ctx context.Context, key accel.Key, vary []string, gen uint6
 	if known {
 		return accel.Found{Vary: names}, accel.ErrNotFound
 	}
+	// The ticket before the look at the queue: what is put after that look leaves the
+	// queue, and perhaps memory, before the disk is read or what it said is promoted.
+	ticket := s.mem.Ticket(key)
 	q := s.queue.get(key)
 	point.At(point.QueueFound)
 	if q.otherNames(vary) {
@@ -220,7 +227,7 @@ func (s *Store) get(ctx context.Context, key accel.Key, vary []string, gen uint6
 		v.Valid = v.Valid || point.Off(point.QueueChecks)
 		return s.judge(q.op.entry, v, time.Time{})
 	}
-	found, err := s.getDisk(ctx, key, vary, q)
+	found, err := s.getDisk(ctx, key, vary, q, ticket)
 	if q.dropped(found.Vary) {
 		found.Vary = nil
 	}
@@ -278,11 +285,30 @@ func (s *Store) Put(e, old *accel.Entry) error {
 		s.drop(e.Key)
 		return fmt.Errorf("boltstore: entry of %d bytes: %w", size, accel.ErrTooLarge)
 	}
-	gen := s.marks.Gen()
+	err := errMoved
+	for tries := 0; errors.Is(err, errMoved) && tries < 3; tries++ {
+		err = s.put(e, old)
+	}
+	if err != nil {
+		s.count.refused.Add(1)
+		return err
+	}
+	s.wake()
+	s.count.stored.Add(1)
+	return nil
+}
+
+// errMoved means that something was put or deleted between the look at the file
+// and the store.
+var errMoved = fmt.Errorf("%w: others are quicker", accel.ErrInvalidated)
+
+func (s *Store) put(e, old *accel.Entry) error {
+	gen, ticket := s.marks.Gen(), s.mem.Ticket(e.Key)
+	// Only what was begun before the last invalidation can find something newer on
+	// disk.
+	looked := old != nil || e.At.N != s.marks.N()
 	var stands format.Standing
-	if old != nil || e.At.N != s.marks.N() {
-		// Only what was begun before the last invalidation can find something
-		// newer on disk.
+	if looked {
 		stands = s.standing(e)
 	}
 	var replaced []*op
@@ -292,6 +318,9 @@ func (s *Store) Put(e, old *accel.Entry) error {
 			// With a changed generation: what was seen on disk may have been
 			// struck, and the mark dropped since.
 			return accel.ErrInvalidated
+		}
+		if looked && s.mem.Ticket(e.Key) != ticket {
+			return errMoved
 		}
 		q := s.queue.get(e.Key)
 		if (q.op == nil && q.drops == nil && stands.Higher > e.At.N ||
@@ -317,16 +346,10 @@ func (s *Store) Put(e, old *accel.Entry) error {
 		return nil
 	})
 	s.letGo(replaced...)
-	if err != nil {
-		s.count.refused.Add(1)
-		return err
-	}
-	if !queued {
+	if err == nil && !queued {
 		s.marks.Release(e.At)
 	}
-	s.wake()
-	s.count.stored.Add(1)
-	return nil
+	return err
 }
 
 // holds reports whether e is what its key holds, in memory, in the queue, or on

@@ -118,8 +118,11 @@ func boundsAttacks() (list []boundsAttack) {
 	inMemory := func(a *boundsAttack) {
 		a.setup.Store, a.setup.MaxSize = "memstore", int64(faults.Rounds(4, 8, 64))*mib
 	}
-	million := faults.Rounds(20_000, 100_000, 1_000_000)
+	million := faults.Rounds(20_000, 60_000, 1_000_000)
 	fewer := faults.Rounds(3000, 20_000, 1_000_000)
+	if boundsRace {
+		million, fewer = million/10, fewer/3
+	}
 	hits := func(t *testing.T, r boundsRow) {
 		assert.GreaterOrEqual(t, r.hot.ratio(), boundsHits, "hit ratio of the pages that are asked for")
 	}
@@ -128,21 +131,23 @@ func boundsAttacks() (list []boundsAttack) {
 		return boundsFlood(n, func(int) string { return boundsGet(fmt.Sprintf("/text/%016x", rand.Uint64())) })
 	}
 	add("random URLs", urls(million), hits)
-	add("random URLs, memstore", urls(fewer), hits, inMemory)
+	add("random URLs, memstore", urls(min(fewer, 200_000)), hits, inMemory)
 	add("random queries", boundsFlood(fewer, func(int) string {
 		return boundsGet(fmt.Sprintf("/image?utm_source=%x&page=%d", rand.Uint64(), rand.IntN(100)))
 	}), hits)
-	agents := boundsFlood(fewer, func(i int) string {
-		return boundsGet("/agent", fmt.Sprintf("User-Agent: Mozilla/5.0 (evil; rv:%d) Gecko/%x", i, rand.Uint64()))
-	})
+	agents := func(n int) func(*testing.T, *boundsTarget) (boundsHot, string) {
+		return boundsFlood(n, func(i int) string {
+			return boundsGet("/agent", fmt.Sprintf("User-Agent: Mozilla/5.0 (evil; rv:%d) Gecko/%x", i, rand.Uint64()))
+		})
+	}
 	variants := func(t *testing.T, r boundsRow) {
 		hits(t, r)
 		s := r.after.Stats.Store
 		assert.LessOrEqual(t, s.Entries, int64(100+accel.MaxVariants), "entries of the site and of one URL")
 		t.Logf("%d entries in %d bytes", s.Entries, s.Bytes)
 	}
-	add("User-Agents, Vary", agents, variants)
-	add("User-Agents, Vary, memstore", agents, variants, inMemory)
+	add("User-Agents, Vary", agents(fewer), variants)
+	add("User-Agents, Vary, memstore", agents(min(fewer, 200_000)), variants, inMemory)
 
 	readers := faults.Rounds(60, 200, 500)
 	slowly := time.Duration(faults.Rounds(300, 1500, 8000)) * time.Millisecond

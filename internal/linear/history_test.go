@@ -47,6 +47,10 @@ type history struct {
 	runs     atomic.Uint64             // of the handler
 	hits     atomic.Int64
 	renewed  uint64
+	// slow: the disk did not answer in time, be it once. A Put that cannot learn what
+	// stands there in time is accepted, and the writer looks; so what the key holds
+	// is not known from what was returned.
+	slow bool
 
 	mu      sync.Mutex // guards the following
 	ops     map[name][]porcupine.Operation
@@ -143,6 +147,7 @@ func (h *history) run(dir string) error {
 		err = errors.Join(err, e)
 	}
 	h.renewed = cache.Stats().Renewed
+	h.slow = store.Stats().ReadErrors > 0
 	return errors.Join(err, cache.Close(), h.err)
 }
 

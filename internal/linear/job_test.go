@@ -36,6 +36,7 @@ type report struct {
 	Operations int
 	Hits       int64
 	Renewed    uint64
+	Slow       int // histories of which the keys could not be judged
 	Seconds    float64
 	Wrong      []string // what was found, with setting and seed
 	Errors     []string // histories that went wrong in another way
@@ -104,6 +105,9 @@ func (j job) do() (rep report) {
 				rep.Operations += h.n
 				rep.Hits += h.hits.Load()
 				rep.Renewed += h.renewed
+				if h.slow {
+					rep.Slow++
+				}
 				for _, w := range wrong {
 					rep.Wrong = append(rep.Wrong, from+w)
 				}

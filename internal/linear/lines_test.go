@@ -109,11 +109,41 @@ var needed = []without{
 // afterCrash are the lines that no history can miss in which nothing crashes.
 var afterCrash = lines(point.AckAfterDurable, point.SeqWritten, point.MarksWritten)
 
+// A found is where a history has been wrong once, with every line in its place.
+type found struct {
+	what    string
+	setting string
+	hot     []point.Place
+}
+
+var mended = []found{
+	{"an older version was promoted over one that had left queue and memory", "tiers", at(point.QueueFound, point.DiskJudged)},
+	{"an older version was promoted over its renewal", "renewals-on-disk", at(point.QueueFound, point.DiskJudged)},
+}
+
+// What has been found does not come back.
+func TestFound(t *testing.T) {
+	for _, f := range mended {
+		t.Run(strings.ReplaceAll(f.what, " ", "_"), func(t *testing.T) {
+			rep := start(t, job{
+				Settings: []string{f.setting}, Seed: seed(t), Dir: artifacts(t), Hot: f.hot,
+				Histories: faults.Rounds(16, 48, 400),
+			})
+			rep.check(t)
+		})
+	}
+}
+
 // knownHot returns the places at which waiting has brought something out.
 func knownHot(s *setting) (hot [][]point.Place) {
 	for _, w := range needed {
 		if w.setting == s.name && len(w.hot) > 0 {
 			hot = append(hot, w.hot)
+		}
+	}
+	for _, f := range mended {
+		if f.setting == s.name {
+			hot = append(hot, f.hot)
 		}
 	}
 	return hot

@@ -86,7 +86,7 @@ var newest = porcupine.Model{
 // only these are to be judged, each key. It draws them in dir, if that is not empty.
 func (h *history) judge(dir string, registers bool) (wrong []string) {
 	for name, ops := range h.ops {
-		if h.unclear[name] || registers && name.key {
+		if h.unclear[name] || name.key && (registers || h.slow) {
 			continue
 		}
 		model := promise
