@@ -55,7 +55,8 @@ import (
 //     Found.StaleSince set to the moment it was first expired. It refuses no
 //     Put. An entry begun after it is not touched by it.
 //  11. A Put never replaces an entry of a higher position: it returns
-//     ErrInvalidated and changes nothing.
+//     ErrInvalidated and changes nothing. (A store whose disk does not tell in
+//     time what it holds may take the entry, and drop it when it learns.)
 //  12. Renewal. Put(e, old) stores e only if old is, at that moment, still what
 //     the key holds and still valid for its own marks, and e is valid for its
 //     own; e.Marks contains all of old.Marks. Otherwise ErrInvalidated.

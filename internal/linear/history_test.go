@@ -122,7 +122,8 @@ func (h *history) run(dir string) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: cache}
+	var door door
+	server := &http.Server{Handler: door.to(cache)}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	transport := &http.Transport{MaxIdleConnsPerHost: readers}
@@ -146,9 +147,40 @@ func (h *history) run(dir string) error {
 	if e := <-served; e != http.ErrServerClosed {
 		err = errors.Join(err, e)
 	}
+	door.close()
 	h.renewed = cache.Stats().Renewed
 	h.slow = store.Stats().ReadErrors > 0
 	return errors.Join(err, cache.Close(), h.err)
+}
+
+// A door counts who is inside: a server that is closed does not wait for the
+// requests of clients that have left.
+type door struct {
+	mu     sync.Mutex
+	shut   bool
+	inside sync.WaitGroup
+}
+
+func (d *door) to(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		d.mu.Lock()
+		if d.shut {
+			d.mu.Unlock()
+			return
+		}
+		d.inside.Add(1)
+		d.mu.Unlock()
+		defer d.inside.Done()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// close lets nobody in any more, and waits until everybody is out.
+func (d *door) close() {
+	d.mu.Lock()
+	d.shut = true
+	d.mu.Unlock()
+	d.inside.Wait()
 }
 
 func (h *history) rand(i int) *rand.Rand { return rand.New(rand.NewPCG(h.seed, uint64(i))) }

@@ -127,7 +127,7 @@ func TestFound(t *testing.T) {
 		t.Run(strings.ReplaceAll(f.what, " ", "_"), func(t *testing.T) {
 			rep := start(t, job{
 				Settings: []string{f.setting}, Seed: seed(t), Dir: artifacts(t), Hot: f.hot,
-				Histories: faults.Rounds(16, 48, 400),
+				Histories: faults.Rounds(8, 48, 400),
 			})
 			rep.check(t)
 		})
