@@ -4,6 +4,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/accelhttp/accelerator/accel"
 	"github.com/accelhttp/accelerator/internal/format"
 )
 
@@ -35,3 +36,10 @@ func (s *Store) Budget() int64 { return s.file.Load().budget }
 
 // Inode is what a file is known by.
 func Inode(info os.FileInfo) uint64 { return format.Inode(info) }
+
+// Sleepy does what Put does before it is admitted, and returns the rest, without a
+// second look.
+func (s *Store) Sleepy(e, old *accel.Entry) (wakes func() error) {
+	seen := s.look(e, old)
+	return func() error { return s.admit(e, old, seen) }
+}

@@ -287,7 +287,7 @@ func (s *Store) Put(e, old *accel.Entry) error {
 	}
 	err := errMoved
 	for tries := 0; errors.Is(err, errMoved) && tries < 3; tries++ {
-		err = s.put(e, old)
+		err = s.admit(e, old, s.look(e, old))
 	}
 	if err != nil {
 		s.count.refused.Add(1)
@@ -298,32 +298,55 @@ func (s *Store) Put(e, old *accel.Entry) error {
 	return nil
 }
 
-// errMoved means that something was put or deleted between the look at the file
-// and the store.
-var errMoved = fmt.Errorf("%w: others are quicker", accel.ErrInvalidated)
+// A sight is what a Put has seen before it is admitted.
+type sight struct {
+	gen    uint64
+	ticket memory.Ticket
+	looked bool // at the queue, and then at the file
+	queued queued
+	stands format.Standing
+}
 
-func (s *Store) put(e, old *accel.Entry) error {
-	gen, ticket := s.marks.Gen(), s.mem.Ticket(e.Key)
+// look takes the ticket first, and looks at the queue before the file: what is on its
+// way from one to the other is seen in the queue, or else on disk.
+func (s *Store) look(e, old *accel.Entry) sight {
+	l := sight{gen: s.marks.Gen(), ticket: s.mem.Ticket(e.Key)}
 	// Only what was begun before the last invalidation can find something newer on
 	// disk.
-	looked := old != nil || e.At.N != s.marks.N()
-	var stands format.Standing
-	if looked {
-		stands = s.standing(e)
+	if l.looked = old != nil || e.At.N != s.marks.N(); l.looked {
+		l.queued = s.queue.get(e.Key)
+		l.stands = s.standing(e)
 	}
+	return l
+}
+
+// errMoved means that what was seen may be out of date: something was invalidated
+// where nothing was looked at, was put or deleted since, or was in the queue then
+// and is on disk by now.
+var errMoved = fmt.Errorf("%w: others are quicker", accel.ErrInvalidated)
+
+// moved reports whether what was seen may be out of date. q is what the queue has now.
+func (s *Store) moved(e *accel.Entry, l *sight, q *queued) bool {
+	if !l.looked {
+		return e.At.N != s.marks.N()
+	}
+	return s.mem.Ticket(e.Key) != l.ticket || l.queued.op != nil && q.op == nil || l.queued.drops != nil && q.drops == nil
+}
+
+func (s *Store) admit(e, old *accel.Entry, l sight) error {
 	var replaced []*op
 	queued := false
 	err := s.marks.Admit(e, old, true, func() error {
-		if old != nil && (s.marks.Gen() != gen || !s.holds(old, stands)) && !point.Off(point.RenewalOldThere) {
+		if old != nil && (s.marks.Gen() != l.gen || !s.holds(old, l.stands)) && !point.Off(point.RenewalOldThere) {
 			// With a changed generation: what was seen on disk may have been
 			// struck, and the mark dropped since.
 			return accel.ErrInvalidated
 		}
-		if looked && s.mem.Ticket(e.Key) != ticket {
+		q := s.queue.get(e.Key)
+		if s.moved(e, &l, &q) {
 			return errMoved
 		}
-		q := s.queue.get(e.Key)
-		if (q.op == nil && q.drops == nil && stands.Higher > e.At.N ||
+		if (q.op == nil && q.drops == nil && l.stands.Higher > e.At.N ||
 			q.op != nil && q.op.entry != nil && q.op.entry.At.N > e.At.N) && !point.Off(point.HigherStays) {
 			return accel.ErrInvalidated
 		}

@@ -18,6 +18,10 @@ const (
 	horizonStays
 	putsReplaceHigher
 	standingUnasked
+	putWithoutTicket
+	ticketAfterLook
+	unlookedForGood
+	putSeesNoQueue
 	droppedLeaves
 
 	// A cache without marks, or with marks that look-ups do not ask.
@@ -30,6 +34,9 @@ const (
 	followersTakeAnything
 	followersIgnoreEpochs
 	followersAskForTheLastMark
+	followersTakeTheValid
+	beginsBlindly
+	sharesBlindly
 
 	// Look-ups.
 	fallsThrough
@@ -45,6 +52,7 @@ const (
 	promotionUnchecked
 	promotionReplaces
 	promotionWithoutTicket
+	ticketAfterQueue
 	promotionOverQueue
 	promotedAsFresh
 
@@ -118,6 +126,7 @@ const (
 	copyAdopted
 	marksUnguarded
 	rollbackBelieved
+	anotherBelieved
 
 	faultCount
 )

@@ -31,12 +31,22 @@ var mutants = []mutant{
 	just("pruning does not raise the horizon", horizonStays, "held positions", promiseBroken),
 	just("Put replaces a higher position", putsReplaceHigher, "order", orderBroken),
 	just("Put does not ask what stands on disk", standingUnasked, "order", orderBroken),
+	just("a Put takes no ticket", putWithoutTicket, "a Put that was asleep", orderBroken),
+	just("the Put of a renewal takes no ticket", putWithoutTicket, "a renewal that was asleep", orderBroken),
+	just("a Put takes its ticket after it has looked", ticketAfterLook, "a Put that was asleep", orderBroken),
+	just("a Put that need not look does not ask whether that is still so", unlookedForGood, "a Put that was asleep", orderBroken),
+	just("a Put looks at the disk, but not at the queue", putSeesNoQueue, "a Put that was asleep", orderBroken),
+	just("the Put of a renewal looks at the disk, but not at the queue", putSeesNoQueue, "a renewal that was asleep", orderBroken),
 	just("a dropped store leaves the older version on disk", droppedLeaves, "order", orderBroken),
 
 	// Followers.
 	just("followers take what comes", followersTakeAnything, "followers", promiseBroken),
-	just("followers compare numbers of different epochs", followersIgnoreEpochs, "take-over, followed", promiseBroken),
+	just("followers compare numbers of different epochs", followersIgnoreEpochs, "there and back, followed", promiseBroken),
 	just("followers refuse if the last mark lies in (begin, join]", followersAskForTheLastMark, "followers", promiseBroken),
+
+	just("followers take what is valid now", followersTakeTheValid, "expiry, followed", staleAsFresh),
+	just("a process without the file has positions", beginsBlindly, "rolling restart, followed", promiseBroken),
+	just("flights without a position are followed", sharesBlindly, "rolling restart, followed", promiseBroken),
 
 	// Look-ups.
 	{"an invalid newest version in memory lets an older one answer", []flaw{fallsThrough, queueFallsThrough}, "order", orderBroken,
@@ -53,6 +63,7 @@ var mutants = []mutant{
 	just("promotion does not look at the marks", promotionUnchecked, "promotion", promiseBroken),
 	just("promotion replaces what is there", promotionReplaces, "order of promotion", orderBroken),
 	just("promotion does not see what came and went meanwhile", promotionWithoutTicket, "order of promotion", orderBroken),
+	just("promotion takes its ticket after the look at the queue", ticketAfterQueue, "order of promotion", orderBroken),
 	{"promotion does not look at the queue", []flaw{promotionOverQueue, promotionWithoutTicket}, "order of promotion", orderBroken,
 		"the ticket, which every Put makes void"},
 	just("promotion forgets that an entry is stale", promotedAsFresh, "expiry on disk", staleAsFresh),
@@ -78,7 +89,7 @@ var mutants = []mutant{
 	just("a mark that stands on disk is overlooked", standingMarkOverlooked, "sweeping two keys", neverEnds),
 	just("the queue outlives the purge", flushUnchecked, "disk", promiseBroken),
 	just("an expired entry is written as fresh", flushedAsFresh, "expiry on disk", staleAsFresh),
-	just("the writer replaces a higher position", flushReplacesHigher, "order on disk", orderBroken),
+	just("the writer replaces a higher position", flushReplacesHigher, "order, and the disk is slow", orderBroken),
 	just("what is invalid at the flush leaves the older version on disk", invalidLeaves, "order", orderBroken),
 
 	// The sweeper.
@@ -130,6 +141,7 @@ var mutants = []mutant{
 	just("acknowledged though the path leads to another file", pathUnchecked, "the file is removed", promiseBroken),
 	just("memory is kept when a file is taken over", adoptionKeepsMemory, "there and back", promiseBroken),
 	just("a restored copy is believed", copyAdopted, "a copy is restored", promiseBroken),
+	just("a file that was moved to the path is believed", anotherBelieved, "another file is moved to the path", promiseBroken),
 	just("marks are not guarded", marksUnguarded, "a mark is lost", promiseBroken),
 	just("a transaction that was lost is not noticed", rollbackBelieved, "a transaction is lost", promiseBroken),
 }

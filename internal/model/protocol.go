@@ -230,10 +230,12 @@ func (m *protocol) generation(t *world, p uint8) {
 
 // The memory tier.
 
-// touch voids the tickets of a key.
+// touch voids the tickets of a key. A ticket is taken in the step that looks: in
+// the code it is taken before, and what comes in between voids it, which is as if
+// the look had come later.
 func (m *protocol) touch(t *world, p, key uint8) {
 	for i := range m.requests {
-		if r := &t.requests[i]; m.requests[i].proc == p && m.requests[i].key == key && (r.ph == atDisk || r.ph == onDisk || r.ph == promotes) {
+		if r := &t.requests[i]; m.requests[i].proc == p && m.requests[i].key == key && (r.ph == atDisk || r.ph == onDisk || r.ph == promotes || r.ph == asked) {
 			r.changed = 1
 		}
 	}
@@ -296,7 +298,7 @@ func (m *protocol) answers(r *request, e *response, stale uint8, fromStore bool)
 	if m.order && fromStore && e.life+1 == r.sawGone {
 		return orderBroken
 	}
-	if m.order && !m.hearsay && fromStore && e.life < r.seen {
+	if m.order && !m.slow && fromStore && e.life < r.seen {
 		return orderBroken
 	}
 	return ""
@@ -315,10 +317,20 @@ func (m *protocol) arrive(t *world, i uint8) *request {
 	return r
 }
 
-// begin is Begin.
+// begin is Begin. The zero position has no epoch, and is not held.
 func (m *protocol) begin(t *world, p uint8, r *request) {
 	pr := &t.procs[p]
+	if m.blindly(pr) {
+		r.epoch, r.at, r.holds = 0, 0, 0
+		return
+	}
 	r.epoch, r.at, r.holds = pr.epoch, pr.n, 1
+}
+
+// blindly reports whether positions are zero, because another process may have the
+// file.
+func (m *protocol) blindly(pr *process) bool {
+	return pr.up != open && !(pr.up == waiting && pr.fails == forbidden) && !m.faults[beginsBlindly]
 }
 
 // leave ends a request. If it was a follower, its flight may be over for good.
@@ -463,16 +475,31 @@ func (m *protocol) puts(s *world, out *Steps[world], i uint8) {
 		case m.twoSteps && !m.inMemory && pr.up == open:
 			t := *s
 			n := &t.requests[i]
+			if r.at == pr.n && r.epoch == pr.epoch {
+				n.ph = unasked
+				m.step(out, &t, "", "request %d: Put finds that nothing newer can stand on disk", i)
+				return
+			}
 			n.ph = asked
+			if m.faults[ticketAfterLook] {
+				n.ph = unticketed
+			}
 			if m.order {
 				n.stood = s.disk.rec[ro.key].e.is
 				n.higher = s.disk.rec[ro.key].e.at
+				m.seesQueue(&t, i)
 			}
 			m.step(out, &t, "", "request %d: Put looks at what stands on disk", i)
+			if m.slow && n.stood != 0 {
+				n.stood, n.higher = 0, 0
+				m.step(out, &t, "", "request %d: Put asks what stands on disk, and is not told in time", i)
+			}
 		default:
 			m.admits(s, out, i, pr.up == open)
 		}
-	case asked, checked:
+	case unticketed:
+		m.takesTicket(s, out, i)
+	case asked, unasked, checked:
 		m.admits(s, out, i, true)
 	case stored:
 		t := *s
@@ -487,12 +514,38 @@ func (m *protocol) puts(s *world, out *Steps[world], i uint8) {
 	}
 }
 
+// seesQueue notes whether the queue has something where Put looks. Nothing is taken
+// from the queue that is not on disk by then: so, if it has nothing any more when
+// the entry is admitted, what was seen on disk is out of date.
+func (m *protocol) seesQueue(t *world, i uint8) {
+	if ro := m.requests[i]; t.procs[ro.proc].queue[ro.key].kind != opNone {
+		t.requests[i].queued = 1
+	}
+}
+
+// moved reports whether what Put has seen may be out of date.
+func (m *protocol) moved(s *world, i uint8) bool {
+	ro, r := m.requests[i], &s.requests[i]
+	if r.ph == unasked {
+		return r.at != s.procs[ro.proc].n && !m.faults[unlookedForGood]
+	}
+	return r.changed != 0 && !m.faults[putWithoutTicket] ||
+		r.queued != 0 && s.procs[ro.proc].queue[ro.key].kind == opNone && !m.faults[putSeesNoQueue]
+}
+
+func (m *protocol) takesTicket(s *world, out *Steps[world], i uint8) {
+	t := *s
+	t.requests[i].ph = asked
+	m.step(out, &t, "", "request %d: Put takes its ticket", i)
+}
+
 // admits is Put inside the lock of the marks.
 func (m *protocol) admits(s *world, out *Steps[world], i uint8, file bool) {
 	ro, r := m.requests[i], &s.requests[i]
 	end := func(t *world, words string) {
 		// Between Put and landing a follower can come.
-		t.requests[i].ph, t.requests[i].stood, t.requests[i].higher, t.requests[i].dropped = stored, 0, 0, 0
+		n := &t.requests[i]
+		n.ph, n.stood, n.higher, n.dropped, n.changed, n.queued = stored, 0, 0, 0, 0, 0
 		if !m.hasFollowers {
 			m.land(t, i)
 		}
@@ -516,6 +569,19 @@ func (m *protocol) admits(s *world, out *Steps[world], i uint8, file bool) {
 		end(&t, "request %d: Put refuses what was made at position %d")
 		return
 	}
+	if m.moved(s, i) {
+		n := &t.requests[i]
+		n.ph = made
+		if pr.up != open {
+			n.ph = asked // and sees nothing
+		}
+		n.stood, n.higher, n.dropped, n.changed, n.queued = 0, 0, 0, 0, 0
+		if n.ph == asked {
+			m.seesQueue(&t, i)
+		}
+		m.step(out, &t, "", "request %d: the key has changed since Put looked; it looks again", i)
+		return
+	}
 	o, mem := &pr.queue[ro.key], &pr.mem[ro.key]
 	stands, higher := r.stood, r.higher
 	if m.order && !m.twoSteps && !m.faults[standingUnasked] {
@@ -527,7 +593,7 @@ func (m *protocol) admits(s *world, out *Steps[world], i uint8, file bool) {
 		end(&t, "request %d: Put refuses what was made at position %d: the key has a higher one")
 		return
 	}
-	if m.order && !m.hearsay && m.holdsHigher(s, ro.proc, ro.key, e.at) {
+	if m.order && !m.slow && m.holdsHigher(s, ro.proc, ro.key, e.at) {
 		m.step(out, &t, orderBroken, "request %d: Put stores what was made at position %d, where something higher is", i, e.at)
 		return
 	}
@@ -579,18 +645,22 @@ func (m *protocol) follows(s *world, out *Steps[world], i uint8) {
 	pr := &s.procs[ro.proc]
 	switch r.ph {
 	case notYet:
-		if m.followersWithFile && pr.up != open {
-			return
+		if m.blindly(pr) && !m.faults[sharesBlindly] {
+			return // it leads a flight of its own
 		}
 		for j := range m.requests {
 			f := &s.requests[j]
 			if m.requests[j].proc != ro.proc || m.requests[j].key != ro.key || f.is(notYet, landed, over, follows) || m.requests[j].kind == reader {
 				continue
 			}
+			if f.epoch == 0 && !m.faults[sharesBlindly] {
+				continue // nobody joins it
+			}
 			t := *s
 			n := m.arrive(&t, i)
-			n.ph, n.epoch, n.at, n.flight = follows, pr.epoch, pr.n, uint8(j)+1
-			m.step(out, &t, "", "request %d comes at position %d, and follows the flight of request %d", i, pr.n, uint8(j))
+			m.begin(&t, ro.proc, n)
+			n.ph, n.holds, n.flight = follows, 0, uint8(j)+1
+			m.step(out, &t, "", "request %d comes at position %d, and follows the flight of request %d", i, n.at, uint8(j))
 		}
 	case follows:
 		f := &s.requests[r.flight-1]
@@ -604,8 +674,10 @@ func (m *protocol) follows(s *world, out *Steps[world], i uint8) {
 			return
 		}
 		t := *s
-		suits := f.e.is != 0 && (f.epoch == r.epoch && f.at >= r.at || m.mayUse(pr, f.epoch, f.at, f.e.tags))
+		suits := f.e.is != 0 && f.epoch == r.epoch && f.at >= r.at
 		switch {
+		case m.faults[followersTakeTheValid]:
+			suits = suits || f.e.is != 0 && m.mayUse(pr, f.epoch, f.at, f.e.tags)
 		case m.faults[followersIgnoreEpochs]:
 			suits = suits || f.e.is != 0 && f.at >= r.at
 		case m.faults[followersTakeAnything]:
@@ -788,6 +860,9 @@ func (m *protocol) looksUp(s *world, out *Steps[world], i uint8) {
 		t := *s
 		n := &t.requests[i]
 		n.ph, n.e, n.stale, n.deletes = onDisk, rec.e, rec.stale, 0
+		if m.faults[ticketAfterQueue] {
+			n.changed = 0
+		}
 		m.step(out, &t, "", "request %d reads from disk what was made at position %d", i, rec.e.at)
 	case promotes:
 		t := *s
@@ -871,10 +946,14 @@ func (m *protocol) renews(s *world, out *Steps[world], i uint8) {
 		t := *s
 		n := &t.requests[i]
 		n.ph = asked
+		if m.faults[ticketAfterLook] {
+			n.ph = unticketed
+		}
 		n.higher = 0
 		if rec := &m.file(s, ro.proc).rec[ro.key]; rec.e.is != 0 && m.sameRecord(&rec.e, r) {
 			n.higher = 1 // it stands on disk
 		}
+		m.seesQueue(&t, i)
 		m.step(out, &t, "", "request %d: Put of the renewal looks at what stands on disk", i)
 		// A renewal that says nothing new is not stored.
 		t = *s
@@ -886,6 +965,8 @@ func (m *protocol) renews(s *world, out *Steps[world], i uint8) {
 		broken := m.answers(r, &r.e, 0, false)
 		m.lands(&t, i)
 		m.step(out, &t, broken, "request %d is answered with what its handler confirmed; nothing is stored", i)
+	case unticketed:
+		m.takesTicket(s, out, i)
 	case asked:
 		t := *s
 		np := &t.procs[ro.proc]
@@ -908,6 +989,12 @@ func (m *protocol) renews(s *world, out *Steps[world], i uint8) {
 		if !ok {
 			m.leave(&t, i)
 			m.step(out, &t, "", "request %d: its renewal is refused", i)
+			return
+		}
+		if m.moved(s, i) {
+			n := &t.requests[i]
+			n.ph, n.higher, n.dropped, n.changed, n.queued = confirms, 0, 0, 0, 0
+			m.step(out, &t, "", "request %d: the key has changed since Put looked; it looks again", i)
 			return
 		}
 		broken := m.answers(r, &e, 0, false)
@@ -971,7 +1058,7 @@ func (m *protocol) sameRecord(e *response, r *request) bool {
 	return e.is != 0 && e.at == r.deletes && e.epoch == r.stood && e.tags == r.seen && e.life == r.e.life
 }
 
-// holdsNow is the truth of what holds reports. What stands on disk may have changed
+// holdsNow is the truth of what holds reports: what stands on disk may have changed
 // since the Put looked.
 func (m *protocol) holdsNow(s *world, p, key uint8, r *request) bool {
 	pr := &s.procs[p]
@@ -983,7 +1070,8 @@ func (m *protocol) holdsNow(s *world, p, key uint8, r *request) bool {
 	case o.kind == opDelete, o.kind == opDeleteOnly && s.disk.rec[key].e == o.e:
 		return false
 	}
-	return m.hearsay || m.sameRecord(&s.disk.rec[key].e, r)
+	rec := &s.disk.rec[key].e
+	return m.sameRecord(rec, r) || rec.is == 0 && s.used[evictDisk] != 0 // to renew what was evicted does no harm
 }
 
 // holds reports whether the key still holds what is to be renewed.

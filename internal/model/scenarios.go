@@ -24,9 +24,10 @@ type scenario struct {
 	tears     bool // a mark may be lost from the file
 	rollsBack bool // the last transaction may be lost from it
 	order     bool // the newest decides
-	hearsay   bool // but what a Put knows of the disk may be out of date
 	restless  bool // what is left at rest is not looked at
+	slow      bool // the disk may not tell in time what it has; what is on disk is looked at
 	removes   bool // the file may be removed from its path
+	displaced bool // another may be moved to it
 	deletes   bool // an invalidation deletes what it finds in memory
 	replica   bool // handlers may read from a replica that lags
 
@@ -35,9 +36,6 @@ type scenario struct {
 	// followersMayBeStale leaves the answers of followers out where an expiry is
 	// concerned: they are the store's only if they are stored.
 	followersMayBeStale bool
-
-	// followersWithFile lets followers come only where the process has the file.
-	followersWithFile bool
 
 	first func(*world) // what is there at first, beside an open store
 
@@ -96,7 +94,7 @@ func (c *scenario) initial() world {
 	w.procs[0] = process{up: open, epoch: 1}
 	if c.procs > 1 {
 		w.epochs = 2
-		w.procs[1] = process{up: waiting, fails: 1, epoch: 2}
+		w.procs[1] = process{up: waiting, fails: locked, epoch: 2}
 	}
 	if c.first != nil {
 		c.first(&w)
@@ -127,6 +125,10 @@ func queuedAlready(w *world) {
 	e := response{is: 1, epoch: 1, dep: 1, tags: 1}
 	w.procs[0].mem[0].e, w.procs[0].queue[0] = e, op{opStore, e}
 }
+
+// forbiddenSecond lets the second process be one that could not open the file
+// before the first had it.
+func forbiddenSecond(w *world) { w.procs[1].fails = forbidden }
 
 func accidents(pairs ...uint8) (a [budgets]uint8) {
 	for i := 0; i < len(pairs); i += 2 {
@@ -162,8 +164,13 @@ var scenarios = []scenario{
 	},
 	{
 		name: "followers", inMemory: true, procs: 1, keys: 1, tags: 1, tagsets: []uint8{1},
-		requests: []role{leads0, leads0, follows0, follows0}, writes: []write{purge0, purge0},
-		ci: more{accidents: accidents(lapse, 1)}, full: more{writes: []write{purge0}},
+		requests: []role{leads0, leads0, follows0}, writes: []write{purge0, purge0},
+		ci: more{requests: []role{follows0}, accidents: accidents(lapse, 1)}, full: more{writes: []write{purge0}},
+	},
+	{
+		name: "expiry, followed", inMemory: true, procs: 1, keys: 1, tags: 1, tagsets: []uint8{1},
+		requests: []role{leads0, leads0, follows0}, writes: []write{expire0, purge0},
+		ci: more{requests: []role{follows0}}, full: more{accidents: accidents(lapse, 1)},
 	},
 	{
 		name: "disk", procs: 1, keys: 1, tags: 1, tagsets: []uint8{1}, promotion: true,
@@ -191,15 +198,15 @@ var scenarios = []scenario{
 	},
 	{
 		name: "expiry in memory", inMemory: true, procs: 1, keys: 1, tags: 1, tagsets: []uint8{1}, onlyMarksRefuse: true,
-		requests: []role{leads0, leads0, reads0, reads0}, writes: []write{expire0, purge0},
+		requests: []role{leads0, leads0, reads0}, writes: []write{expire0, purge0},
 		accidents: accidents(evict, 1),
-		ci:        more{accidents: accidents(lapse, 1)}, full: more{accidents: accidents(letGo, 1)},
+		ci:        more{requests: []role{reads0}, accidents: accidents(lapse, 1)}, full: more{accidents: accidents(letGo, 1)},
 	},
 	{
 		name: "expiry on disk", procs: 1, keys: 1, tags: 1, tagsets: []uint8{1}, promotion: true, restarts: true,
 		requests: []role{leads0, reads0, reads0}, writes: []write{expire0},
-		accidents: accidents(evict, 1, crash, 1),
-		ci:        more{writes: []write{purge0}}, full: more{accidents: accidents(evictDisk, 1)},
+		accidents: accidents(evict, 1),
+		ci:        more{writes: []write{purge0}, accidents: accidents(crash, 1)}, full: more{accidents: accidents(evictDisk, 1)},
 	},
 	{
 		name: "renewal in memory", inMemory: true, procs: 1, keys: 1, tags: 2, tagsets: []uint8{1, 2},
@@ -230,22 +237,36 @@ var scenarios = []scenario{
 		ci:        more{accidents: accidents(evictDisk, 1)}, full: more{requests: []role{reads0}},
 	},
 	{
-		name: "order on disk", procs: 1, keys: 1, tags: 2, tagsets: []uint8{1, 2}, order: true, twoSteps: true, hearsay: true,
-		requests: []role{leads0, leads0, reads0}, writes: []write{purge1},
-		accidents: accidents(evict, 1, overflow, 1),
-		ci:        more{}, full: more{accidents: accidents(evict, 1, evictDisk, 1)},
+		name: "order on disk", procs: 1, keys: 1, tags: 2, tagsets: []uint8{1, 2}, order: true, twoSteps: true,
+		requests: []role{leads0, leads0}, writes: []write{purge1},
+		accidents: accidents(evict, 1),
+		ci:        more{requests: []role{reads0}, accidents: accidents(overflow, 1)}, full: more{accidents: accidents(evict, 1, evictDisk, 1)},
 	},
 	{
-		name: "order of renewals", procs: 1, keys: 1, tags: 1, tagsets: []uint8{1}, order: true, twoSteps: true, hearsay: true,
+		name: "order, and the disk is slow", procs: 1, keys: 1, tags: 2, tagsets: []uint8{1}, order: true, twoSteps: true, slow: true,
+		requests: []role{leads0, leads0, reads0}, writes: []write{purge1},
+		accidents: accidents(evict, 1), ci: more{accidents: accidents(overflow, 1)}, full: more{requests: []role{leads0}},
+	},
+	{
+		// A Put falls asleep after its look, and another is put, written and evicted.
+		name: "a Put that was asleep", procs: 1, keys: 1, tags: 2, tagsets: []uint8{1}, order: true, twoSteps: true,
+		requests: []role{leads0, leads0, reads0}, writes: []write{purge1}, accidents: accidents(evict, 1),
+	},
+	{
+		name: "a renewal that was asleep", procs: 1, keys: 1, tags: 1, tagsets: []uint8{1}, order: true, twoSteps: true,
+		requests: []role{leads0, renews0, reads0}, accidents: accidents(evict, 1), first: onDiskAlready(1),
+	},
+	{
+		name: "order of renewals", procs: 1, keys: 1, tags: 1, tagsets: []uint8{1}, order: true, twoSteps: true,
 		requests: []role{leads0, renews0, reads0}, writes: []write{purge0},
 		accidents: accidents(evict, 1), first: onDiskAlready(1),
 		ci: more{accidents: accidents(evictDisk, 1)}, full: more{requests: []role{reads0}},
 	},
 	{
 		name: "deletion", procs: 1, keys: 1, tags: 1, tagsets: []uint8{1}, order: true, promotion: true,
-		requests: []role{leads0, {kind: dropper}, reads0}, writes: []write{purge0},
+		requests:  []role{leads0, {kind: dropper}, reads0},
 		accidents: accidents(evict, 1), first: onDiskAlready(1),
-		ci: more{requests: []role{reads0}}, full: more{accidents: accidents(evictDisk, 1)},
+		ci: more{requests: []role{reads0}, writes: []write{purge0}}, full: more{accidents: accidents(evictDisk, 1)},
 	},
 	{
 		name: "order of promotion", procs: 1, keys: 1, tags: 1, tagsets: []uint8{1}, order: true, promotion: true,
@@ -289,10 +310,24 @@ var scenarios = []scenario{
 		ci: more{requests: []role{{reader, 1, 0}}}, full: more{accidents: accidents(letGo, 1)},
 	},
 	{
-		name: "take-over, followed", procs: 2, keys: 1, tags: 1, tagsets: []uint8{1}, closes: true, followersWithFile: true,
+		name: "take-over, followed", procs: 2, keys: 1, tags: 1, tagsets: []uint8{1}, closes: true,
 		requests: []role{{leader, 1, 0}, {follower, 1, 0}}, writes: []write{{hardMark, 1, 0, false}, {hardMark, 1, 1, false}},
 		accidents: accidents(crash, 1),
 		ci:        more{requests: []role{{follower, 1, 0}}}, full: more{requests: []role{{leader, 1, 0}}},
+	},
+	{
+		// In a rolling restart the one that waits does not hear of what the other
+		// invalidates.
+		name: "rolling restart, followed", procs: 2, keys: 1, tags: 1, tagsets: []uint8{1},
+		requests: []role{{leader, 1, 0}, {leader, 1, 0}, {follower, 1, 0}}, writes: []write{purge0},
+		accidents: accidents(crash, 1),
+		ci:        more{requests: []role{{follower, 1, 0}}}, full: more{writes: []write{{hardMark, 1, 1, false}}},
+	},
+	{
+		name: "there and back, followed", procs: 2, keys: 1, tags: 1, tagsets: []uint8{1},
+		requests: []role{leads0, follows0}, writes: []write{{hardMark, 1, 1, false}, purge0},
+		accidents: accidents(fullDisk, 1, crash, 1),
+		ci:        more{requests: []role{follows0}}, full: more{requests: []role{leads0}},
 	},
 	{
 		name: "there and back", procs: 2, keys: 1, tags: 1, tagsets: []uint8{1}, closes: false, twoSteps: true,
@@ -305,6 +340,12 @@ var scenarios = []scenario{
 		requests: []role{{leader, 1, 0}, {reader, 1, 0}}, writes: []write{purge0, purge0},
 		accidents: accidents(remove, 1), first: onDiskAlready(1),
 		ci: more{requests: []role{{reader, 1, 0}}}, full: more{accidents: accidents(crash, 1), requests: []role{{leader, 1, 0}}},
+	},
+	{
+		name: "another file is moved to the path", procs: 1, keys: 1, tags: 2, tagsets: []uint8{1}, displaced: true,
+		requests: []role{reads0}, writes: []write{purge0, purge1},
+		accidents: accidents(remove, 1), first: onDiskAlready(1),
+		ci: more{requests: []role{leads0}}, full: more{accidents: accidents(evictDisk, 1)},
 	},
 	{
 		name: "a copy is restored", procs: 1, keys: 1, tags: 1, tagsets: []uint8{1}, restarts: true, restores: true,
@@ -355,7 +396,7 @@ var scenarios = []scenario{
 	{
 		name: "while it is opened", procs: 1, keys: 1, tags: 1, tagsets: []uint8{1}, restarts: true,
 		requests: []role{reads0}, writes: []write{purge0},
-		accidents: accidents(crash, 2), first: onDiskAlready(1),
+		accidents: accidents(crash, 2, noOpen, 1), first: onDiskAlready(1),
 		ci: more{requests: []role{leads0}}, full: more{writes: []write{purge0}},
 	},
 }

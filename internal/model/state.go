@@ -56,6 +56,7 @@ type mark struct{ hard, soft uint8 }
 // A disk is a file as of its last transaction.
 type disk struct {
 	gone    uint8 // renamed; and synced
+	uuid    uint8
 	suspect uint8 // why it is not to be believed
 	seq     uint8
 	floor   uint8
@@ -86,7 +87,8 @@ const (
 // A process has a store open. What is only in here dies with it.
 type process struct {
 	up        uint8
-	fails     uint8 // why there is no file is known: nobody waits for it
+	fails     uint8 // why there is no file; if that is known, nobody waits for it
+	left      uint8 // the uuid of the file that it has left, plus one
 	epoch, n  uint8
 	floor     uint8
 	owesFloor uint8
@@ -102,6 +104,13 @@ type process struct {
 	gone      [maxKeys]uint8 // which Put's was deleted last, plus one
 	lost      uint8          // its file is at its path no more
 }
+
+// Why a process that waits has no file.
+const (
+	opening   uint8 = iota
+	locked          // another process has it
+	forbidden       // anything else: nobody is known to have it
+)
 
 const (
 	down    uint8 = iota
@@ -173,17 +182,20 @@ type request struct {
 	sawGone   uint8 // what of the key had been deleted when it came, as process.gone
 	stood     uint8 // what the disk held when it was asked
 	higher    uint8
+	queued    uint8 // the queue had something of the key when Put looked
 	passed    uint8 // the marks were looked at too early; of a mutant
 }
 
 const (
-	notYet  uint8 = iota
-	begun         // the handler is about to read
-	made          // the handler has read
-	asked         // Put has looked at what stands on disk
-	checked       // of a mutant: Put has looked at the marks
-	stored        // Put has returned
-	landed        // followers decide
+	notYet     uint8 = iota
+	begun            // the handler is about to read
+	made             // the handler has read
+	asked            // Put has taken its ticket and looked at what stands on disk
+	unasked          // Put has found that nothing on disk can be newer
+	unticketed       // of a mutant: Put has looked, and is about to take its ticket
+	checked          // of a mutant: Put has looked at the marks
+	stored           // Put has returned
+	landed           // followers decide
 	follows
 	inMemory // an item was found in memory
 	judged   // its marks were looked at
@@ -222,6 +234,7 @@ type world struct {
 	hard     versions // which changes are invalidated, and the caller was told
 	soft     versions // or expired
 	epochs   uint8
+	uuids    uint8
 	changes  [maxChanges]change
 	requests [maxRequests]request
 	procs    [maxProcs]process
@@ -248,5 +261,6 @@ const (
 	remove // the file is removed from its path
 	evictDisk
 	noRoom // a transaction finds no room; the writer goes on with the file
+	noOpen // the file cannot be opened, and that is not because another process has it
 	budgets
 )

@@ -93,7 +93,7 @@ func (m *protocol) marks(t *world, out *Steps[world], i uint8) {
 		m.acknowledge(t, i)
 	case w.early:
 		n.ph = late
-	case pr.up == waiting && pr.fails != 0:
+	case pr.up == waiting && pr.fails != opening:
 		m.notDurable(t, i)
 		words += "; it is told that it is not durable"
 	}
@@ -161,9 +161,10 @@ func (m *protocol) process(s *world, out *Steps[world], p uint8) {
 			t := *s
 			m.opens(&t, p)
 			m.step(out, &t, "", "process %d opens the file", p)
-		} else if pr.fails == 0 {
+			m.accident(s, out, noOpen, func(t *world) { m.refuses(t, p, forbidden) }, "process %d cannot open the file; who waits is told that it is not durable", p)
+		} else if pr.fails != locked {
 			t := *s
-			m.refuses(&t, p)
+			m.refuses(&t, p, locked)
 			m.step(out, &t, "", "process %d finds that another has the file; who waits is told that it is not durable", p)
 		}
 	case leaving:
@@ -174,14 +175,14 @@ func (m *protocol) process(s *world, out *Steps[world], p uint8) {
 			m.tellAll(&t, p)
 		}
 		m.step(out, &t, "", "process %d renames the file", p)
-		m.accident(s, out, noAside, func(t *world) { m.refuses(t, p) }, "process %d cannot set the file aside", p)
+		m.accident(s, out, noAside, func(t *world) { m.refuses(t, p, forbidden) }, "process %d cannot set the file aside", p)
 	case moved:
 		t := *s
 		t.disk = disk{gone: gone}
-		t.procs[p].up, t.procs[p].fails = waiting, 0
+		t.procs[p].up, t.procs[p].fails = waiting, opening
 		m.tellAll(&t, p)
 		m.step(out, &t, "", "process %d: the file is gone from its path, durably; who waits is told nil", p)
-		m.accident(s, out, noAside, func(t *world) { m.refuses(t, p) }, "process %d cannot sync the directory", p)
+		m.accident(s, out, noAside, func(t *world) { m.refuses(t, p, forbidden) }, "process %d cannot sync the directory", p)
 	case open:
 		m.works(s, out, p)
 		if m.removes && p == 0 && pr.lost == 0 {
@@ -189,6 +190,15 @@ func (m *protocol) process(s *world, out *Steps[world], p uint8) {
 				t.removed, t.disk = t.disk, disk{gone: gone}
 				t.procs[p].lost = 1
 			}, "the file of process %d is removed from its path", p)
+		}
+		if m.displaced && pr.lost == 0 {
+			m.accident(s, out, remove, func(t *world) {
+				t.removed, t.disk = t.disk, disk{}
+				t.uuids++
+				t.disk.uuid = t.uuids
+				t.disk.rec[0].e = response{is: 1, dep: 1, tags: 1}
+				t.procs[p].lost = 1
+			}, "another file is moved to the path of process %d, which has an old entry", p)
 		}
 	}
 	if !m.inMemory {
@@ -304,9 +314,15 @@ func (m *protocol) opens(t *world, p uint8) {
 	pr := &t.procs[p]
 	d := &t.disk
 	if d.gone != there {
-		*d = disk{seq: pr.n, floor: pr.n}
+		t.uuids++
+		*d = disk{uuid: t.uuids, seq: pr.n, floor: pr.n}
 	}
-	if d.suspect == copied && !m.faults[copyAdopted] ||
+	entries := false
+	for k := range m.keys {
+		entries = entries || d.rec[k].e.is != 0
+	}
+	if entries && pr.left != 0 && pr.left != d.uuid+1 && !m.faults[anotherBelieved] ||
+		d.suspect == copied && !m.faults[copyAdopted] ||
 		d.suspect == marksTorn && !m.faults[marksUnguarded] ||
 		d.suspect == rolledBack && !m.faults[rollbackBelieved] {
 		d.floor = max(pr.n, d.seq) + 1
@@ -360,7 +376,7 @@ func (m *protocol) adopt(t *world, p uint8) {
 	if !m.faults[adoptionKeepsMemory] {
 		m.clear(t, p)
 	}
-	pr.up, pr.fails = open, 0
+	pr.up, pr.fails, pr.left = open, opening, 0
 	pr.worker, pr.sweep = worker{}, sweep{}
 }
 
@@ -375,6 +391,7 @@ func (m *protocol) shed(t *world, p, key uint8) {
 func (m *protocol) leaves(t *world, p uint8, full bool) {
 	pr := &t.procs[p]
 	lost := pr.lost != 0
+	pr.left = m.file(t, p).uuid + 1
 	pr.lost, t.removed = 0, disk{}
 	pr.worker, pr.sweep = worker{}, sweep{}
 	owes := pr.owesFloor != 0
@@ -393,7 +410,7 @@ func (m *protocol) leaves(t *world, p uint8, full bool) {
 		for k := range m.keys {
 			m.shed(t, p, uint8(k))
 		}
-		pr.up, pr.fails = waiting, 0
+		pr.up, pr.fails = waiting, opening
 		return
 	}
 	// Reset.
@@ -410,11 +427,11 @@ func (m *protocol) leaves(t *world, p uint8, full bool) {
 }
 
 // refuses tells those who wait that there is no file to write to.
-func (m *protocol) refuses(t *world, p uint8) {
+func (m *protocol) refuses(t *world, p, why uint8) {
 	if t.disk.gone == renamed {
 		t.disk.gone = there
 	}
-	t.procs[p].up, t.procs[p].fails = waiting, 1
+	t.procs[p].up, t.procs[p].fails = waiting, why
 	for i, w := range m.writes {
 		if w.proc == p && t.changes[i].ph == waits {
 			m.notDurable(t, uint8(i))
