@@ -52,6 +52,7 @@ type capture struct {
 	length int64       // declared, or -1
 	body   []byte
 	kept   int64       // of body: what counts among what all captures keep
+	unsent bool        // the client's writer has panicked over a piece, which is not in body
 	timer  *time.Timer // ends the holding of what was flushed; nil before
 }
 
@@ -142,7 +143,10 @@ func write[T []byte | string](c *capture, p T) (int, error) {
 		return len(p), nil
 	case tapping:
 		// Sent first: while a slow client takes it, it is not kept as well.
+		unsent := c.unsent
+		c.unsent = true // until send returns
 		n, err := send(c.under, p)
+		c.unsent = unsent
 		switch {
 		case err != nil:
 			// The handler will hear of it, and may stop in the middle.

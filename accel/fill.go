@@ -433,6 +433,8 @@ func (fl *fill) completed(wishes wishes) (reason string) {
 	switch {
 	case c.length >= 0 && int64(len(c.body)) != c.length && bodyAllowed(c.status):
 		return reasonLength
+	case c.unsent:
+		return reasonCancelled
 	case fl.flight.ctx.Err() != nil && (c.length < 0 || !bodyAllowed(c.status)):
 		// It may have returned because of that, in the middle.
 		return reasonCancelled

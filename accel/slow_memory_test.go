@@ -138,3 +138,35 @@ func heap() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
+
+// A piece over which the client's writer panics is missing from what is kept, so
+// that nothing of it is stored, even if the handler carries on.
+func TestPieceThatWasNotSentIsNotStored(t *testing.T) {
+	h, calls := counting(func(w http.ResponseWriter, r *http.Request) {
+		accel.CacheFor(r.Context(), time.Hour)
+		w.Header().Set("Content-Type", "text/plain")
+		for range 10 {
+			func() {
+				defer func() { _ = recover() }()
+				_, _ = w.Write(make([]byte, 40<<10))
+			}()
+		}
+	})
+	c := newCache(t, h)
+	c.ServeHTTP(&panicky{ResponseWriter: httptest.NewRecorder()}, newRequest("/"))
+	equal(t, "bytes", len(body(t, get(c, "/"))), 400<<10)
+	equal(t, "handler calls", calls.Load(), 2)
+}
+
+// panicky panics at the fourth piece that is written to it.
+type panicky struct {
+	http.ResponseWriter
+	n int
+}
+
+func (w *panicky) Write(p []byte) (int, error) {
+	if w.n++; w.n == 4 {
+		panic("the connection is gone")
+	}
+	return w.ResponseWriter.Write(p)
+}

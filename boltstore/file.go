@@ -25,7 +25,7 @@ type file struct {
 	s     *Store
 	db    *bolt.DB
 	path  string      // the store's, with symbolic links followed
-	os    *os.File    // the one inside db, for Stat only
+	os    *os.File    // the one inside db
 	info  os.FileInfo // its identity
 	epoch uint64
 	uuid  string
@@ -253,6 +253,7 @@ func (f *file) stop(abandon bool) {
 			f.s.log.Warn("boltstore: close "+f.s.path, "err", err)
 		}
 	case <-time.After(wait):
+		disarm(f.os)
 		f.s.log.Warn("boltstore: close " + f.s.path + " does not end; left to itself")
 	}
 	if abandon {

@@ -7,6 +7,9 @@ import "os"
 // mapAhead: here a file is made as large as its mapping.
 const mapAhead = false
 
+// renamesOpen: a file that is open can be neither renamed nor removed.
+const renamesOpen = false
+
 // syncDirectory does nothing: renames are durable by themselves.
 func syncDirectory(*os.File) error { return nil }
 

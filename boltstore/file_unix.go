@@ -10,6 +10,9 @@ import (
 // mapAhead: a mapping may be larger than its file.
 const mapAhead = ^uint(0)>>32 != 0 // on machines with address space to spare
 
+// renamesOpen: a file that is open can be renamed and removed.
+const renamesOpen = true
+
 func syncDirectory(dir *os.File) error { return dir.Sync() }
 
 // disarm takes an abandoned file from whoever still hangs in it. Its lock is let go,

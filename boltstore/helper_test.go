@@ -2,6 +2,7 @@ package boltstore_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -95,3 +96,5 @@ func aside(path string) []string {
 	list, _ := filepath.Glob(path + ".corrupt-*")
 	return list
 }
+
+func isLocked(s *boltstore.Store) bool { return errors.Is(s.Err(), boltstore.ErrLocked) }

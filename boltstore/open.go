@@ -107,7 +107,10 @@ func (s *Store) refuse(err error) {
 	news := s.err == nil || s.err.Error() != err.Error()
 	s.err = err
 	s.mu.Unlock()
-	s.blind.Store(errors.Is(err, ErrLocked) || errors.Is(err, errLost))
+	// Who was seen to have the file, or may have taken it since we let it go, has it
+	// until it is ours.
+	s.others = s.others || errors.Is(err, ErrLocked) || errors.Is(err, errLost)
+	s.blind.Store(s.others && s.off == nil)
 	if news {
 		s.log.Warn("boltstore: serving uncached", "file", s.path, "err", err)
 	}
@@ -122,6 +125,7 @@ func (s *Store) leave(f *file, why error) error {
 	s.err = errOpening // who waits, waits for what comes next
 	s.mu.Unlock()
 	s.blind.Store(true)
+	s.others = true
 	s.log.Error("boltstore: leaving the file", "file", s.path, "err", why)
 	// Only a fault leaves locks behind. After anything else the handle is closed,
 	// because its lock would keep us out if the file cannot be set aside either.
@@ -159,6 +163,10 @@ func (s *Store) leave(f *file, why error) error {
 		// It is gone from its path, durably. That is as good as any mark.
 		s.tell(nil)
 	}
+	if isFull(why) && !f.wrote.Load() {
+		s.refuse(why) // the next one could not be written either
+		return why
+	}
 	return nil
 }
 
@@ -182,6 +190,21 @@ func (s *Store) setAside(path string, info os.FileInfo, why error) (gone bool, e
 		return false, pathError(err)
 	case !os.SameFile(now, info):
 		return false, nil // what stands there now is another one
+	}
+	// Our lock went with the handle. Nobody may begin to use the file between here
+	// and the moment when it has durably left the path: he would serve what is
+	// acknowledged as purged because it has left.
+	held, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err == nil && renamesOpen {
+		defer held.Close()
+		if errors.Is(format.TryLock(held, true), format.ErrLocked) {
+			return false, fmt.Errorf("cannot be set aside: %w", ErrLocked)
+		}
+		if now, err := held.Stat(); err != nil || !os.SameFile(now, info) {
+			return false, nil
+		}
+	} else if err == nil {
+		held.Close()
 	}
 	if full {
 		if err := os.Remove(path); err != nil {
@@ -529,6 +552,7 @@ func (s *Store) adopted(f *file) {
 	s.err = nil
 	s.file.Store(f)
 	s.mu.Unlock()
+	s.others = false
 	s.blind.Store(false)
 	go f.write()
 	s.log.Info("boltstore: opened", "file", s.path, "entries", f.entries.Load(), "bytes", f.size.Load())

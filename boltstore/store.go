@@ -55,6 +55,8 @@ type Store struct {
 	aside int   // files set aside
 	last  found // the file that was left last
 	off   error // why no file is opened any more
+	// others is set while another process may have the file.
+	others bool
 
 	// beat grows whenever something has come of the disk.
 	beat atomic.Int64

@@ -7,6 +7,7 @@ import (
 
 	berrors "go.etcd.io/bbolt/errors"
 
+	"github.com/accelhttp/accelerator/accel"
 	"github.com/accelhttp/accelerator/internal/format"
 	"github.com/accelhttp/accelerator/internal/marks"
 	"github.com/accelhttp/accelerator/internal/point"
@@ -234,7 +235,9 @@ func (f *file) settle(debt marks.Debt) error {
 // indexes tell.
 func (f *file) cleaned(rows ...marks.Row) {
 	for _, r := range rows {
-		f.swept.Store(max(f.swept.Load(), r.Hard, r.Soft)) // by the writer alone
+		if r.Mark.Kind == accel.KindTag { // by the writer alone
+			f.swept.Store(max(f.swept.Load(), r.Hard, r.Soft))
+		}
 	}
 	f.s.marks.Cleaned(rows...)
 }

@@ -342,7 +342,7 @@ func matrixSlowest(runs []matrixRun) (p50, p99, all time.Duration) {
 }
 
 // Whatever becomes of the database, the process lives, nothing hangs, every response
-// is right in each byte and not older than what was purged, matrixNobody gets an error,
+// is right in each byte and not older than what was purged, nobody gets an error,
 // and no file is deleted.
 func TestDamagedDatabase(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,7 @@ package format
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -18,6 +19,10 @@ const (
 // milliseconds.
 const leftAfter = time.Minute
 
+// left is what stands behind the path in such a name. Others that begin alike are
+// somebody else's.
+var left = regexp.MustCompile(`^\.new-(compact-[0-9]+-[0-9a-z]{1,26}|[0-9]+-[0-9a-z]{1,13})$`)
+
 // RemoveLeft removes what was being made beside the file at path when its maker
 // was killed. It is called by who has that file locked: then nobody else compacts
 // it. What somebody holds stays, and so does what was created just now.
@@ -32,7 +37,8 @@ func RemoveLeft(path string, now time.Time) {
 	}
 	base := filepath.Base(path)
 	for _, entry := range list {
-		if !strings.HasPrefix(entry.Name(), base+NewSuffix) || !entry.Type().IsRegular() {
+		rest, ours := strings.CutPrefix(entry.Name(), base)
+		if !ours || !left.MatchString(rest) || !entry.Type().IsRegular() {
 			continue
 		}
 		name := filepath.Join(filepath.Dir(path), entry.Name())
