@@ -33,6 +33,8 @@ const (
 	bucketElem = 0x01
 
 	noFreelist = 1<<64 - 1
+
+	maxKey = 32768 // bytes; bbolt takes no longer ones
 )
 
 var native = binary.NativeEndian
@@ -113,7 +115,7 @@ type pages struct {
 	free []byte // ids of the free list
 
 	more func() bool // by ExamineLeaves: whether to go on
-	buf  []byte      // by leafHead
+	buf  []byte      // by leafPage
 
 	ours   bool              // the magic was read
 	others map[string][]byte // the root's buckets, of a file without it
@@ -347,7 +349,7 @@ func (p *pages) walk(id uint64, f func(flags uint32, k, v []byte)) error {
 	case flagBranch:
 		children, err := branch(data, count)
 		for i := 0; err == nil && i < len(children); i++ {
-			err = p.walk(children[i], f)
+			err = p.walk(children[i].id, f)
 		}
 		return err
 	}
@@ -398,6 +400,12 @@ var errEnough = errors.New("enough")
 
 // branches walks the branch pages of a bucket. Its trees are balanced, so the way
 // down along the first children tells on which level the leaves are.
+//
+// What bbolt relies on when it writes is looked at as well: that keys ascend, and
+// that a child begins with the very key that its parent has for it. Where one does
+// not, bbolt adds an element to the parent in place of changing that one, frees the
+// page that the old one leads to, and uses it for something else: from then on the
+// tree may lead in circles.
 func (p *pages) branches(v []byte) error {
 	if len(v) < 16 {
 		return fmt.Errorf("%w: bucket of %d bytes", ErrDamaged, len(v))
@@ -418,12 +426,20 @@ func (p *pages) branches(v []byte) error {
 		if flags == flagLeaf {
 			break
 		}
-		id = children[0]
+		id = children[0].id
 	}
-	return p.descend(root, depth)
+	return p.descend(root, depth, nil, nil)
 }
 
-func (p *pages) descend(id uint64, depth int) error {
+// A child is an element of a branch page.
+type child struct {
+	id  uint64
+	key []byte
+}
+
+// descend looks at a page and those that it leads to. Its first key is to be first,
+// and all are below next; nil is any.
+func (p *pages) descend(id uint64, depth int, first, next []byte) error {
 	if id >= p.meta.pages {
 		return fmt.Errorf("%w: page %d is beyond the end", ErrDamaged, id)
 	}
@@ -431,7 +447,7 @@ func (p *pages) descend(id uint64, depth int) error {
 		return fmt.Errorf("%w: page %d is reached twice, or free", ErrDamaged, id)
 	}
 	if depth == 0 {
-		return p.leafHead(id)
+		return p.leafPage(id, first, next)
 	}
 	flags, children, err := p.children(id)
 	if err != nil {
@@ -440,16 +456,38 @@ func (p *pages) descend(id uint64, depth int) error {
 	if flags != flagBranch {
 		return fmt.Errorf("%w: page %d is a leaf among branches", ErrDamaged, id)
 	}
-	for _, child := range children {
-		if err := p.descend(child, depth-1); err != nil {
+	for i, c := range children {
+		if err := inOrder(id, i, c.key, first, next); err != nil {
+			return err
+		}
+		first = c.key
+	}
+	for i, c := range children {
+		end := next
+		if i+1 < len(children) {
+			end = children[i+1].key
+		}
+		if err := p.descend(c.id, depth-1, c.key, end); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// leafHead looks at the header of a leaf, and notes the pages that it goes on for.
-func (p *pages) leafHead(id uint64) error {
+// inOrder reports that the i-th key of a page is not where it belongs: the first is
+// to be before, another to be above that, and each below next.
+func inOrder(id uint64, i int, key, before, next []byte) error {
+	switch c := bytes.Compare(key, before); {
+	case before != nil && i == 0 && c != 0,
+		i > 0 && c <= 0,
+		next != nil && bytes.Compare(key, next) >= 0:
+		return fmt.Errorf("%w: the keys of page %d are not in order", ErrDamaged, id)
+	}
+	return nil
+}
+
+// leafPage looks at the elements of a leaf, and notes the pages that it goes on for.
+func (p *pages) leafPage(id uint64, first, next []byte) error {
 	switch {
 	case p.more != nil && !p.more():
 		return errEnough
@@ -468,27 +506,44 @@ func (p *pages) leafHead(id uint64) error {
 	if native.Uint64(head) != id || native.Uint16(head[8:]) != flagLeaf || id+overflow >= p.meta.pages {
 		return fmt.Errorf("%w: page %d is no leaf, or too large", ErrDamaged, id)
 	}
-	// Its values may go on in other pages; where they are stands in the first.
+	for page := id + 1; page <= id+overflow; page++ {
+		if !p.used.add(page) {
+			return fmt.Errorf("%w: page %d goes on in page %d, which is something else", ErrDamaged, id, page)
+		}
+	}
+	// Values may go on in other pages, and keys stand there; where they are stands in
+	// the first.
 	end := (1 + overflow) * uint64(ps)
-	for off := pageHeader; off < pageHeader+count*leafElem; off += leafElem {
+	for i := range count {
+		off := pageHeader + i*leafElem
 		if off+leafElem > ps {
 			return fmt.Errorf("%w: leaf page %d of %d elements", ErrDamaged, id, count)
 		}
 		e := head[off:]
-		if uint64(off)+uint64(native.Uint32(e[4:]))+uint64(native.Uint32(e[8:]))+uint64(native.Uint32(e[12:])) > end {
+		from := uint64(off) + uint64(native.Uint32(e[4:]))
+		to := from + uint64(native.Uint32(e[8:]))
+		if to+uint64(native.Uint32(e[12:])) > end || to-from > maxKey {
 			return fmt.Errorf("%w: leaf element out of page %d", ErrDamaged, id)
 		}
-	}
-	for next := id + 1; next <= id+overflow; next++ {
-		if !p.used.add(next) {
-			return fmt.Errorf("%w: page %d goes on in page %d, which is something else", ErrDamaged, id, next)
+		var key []byte
+		if to <= uint64(ps) {
+			key = head[from:to]
+		} else {
+			key = make([]byte, to-from)
+			if err := p.read(key, int64(id)*int64(ps)+int64(from)); err != nil {
+				return err
+			}
 		}
+		if err := inOrder(id, i, key, first, next); err != nil {
+			return err
+		}
+		first = key
 	}
 	return nil
 }
 
 // children reads a page without its overflow if it is a leaf.
-func (p *pages) children(id uint64) (flags uint16, children []uint64, err error) {
+func (p *pages) children(id uint64) (flags uint16, children []child, err error) {
 	if id >= p.meta.pages {
 		return 0, nil, fmt.Errorf("%w: page %d is beyond the end", ErrDamaged, id)
 	}
@@ -510,18 +565,19 @@ func (p *pages) children(id uint64) (flags uint16, children []uint64, err error)
 	return flags, children, err
 }
 
-func branch(data []byte, count int) ([]uint64, error) {
+func branch(data []byte, count int) ([]child, error) {
 	if count == 0 || pageHeader+count*branchElem > len(data) {
 		return nil, fmt.Errorf("%w: branch page of %d elements", ErrDamaged, count)
 	}
-	children := make([]uint64, count)
+	children := make([]child, count)
 	for i := range children {
 		e := data[pageHeader+i*branchElem:]
 		pos, ksize := uint64(native.Uint32(e)), uint64(native.Uint32(e[4:]))
-		if uint64(pageHeader+i*branchElem)+pos+ksize > uint64(len(data)) {
+		at := uint64(pageHeader+i*branchElem) + pos
+		if at+ksize > uint64(len(data)) {
 			return nil, fmt.Errorf("%w: branch element out of its page", ErrDamaged)
 		}
-		children[i] = native.Uint64(e[8:])
+		children[i] = child{native.Uint64(e[8:]), data[at : at+ksize]}
 	}
 	return children, nil
 }

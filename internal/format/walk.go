@@ -620,7 +620,7 @@ func (t *tour) tree(id uint64, depth int, lo, hi []byte) error {
 			return err
 		}
 		for _, child := range children {
-			if err := t.tree(child, depth+1, nil, nil); err != nil {
+			if err := t.tree(child.id, depth+1, nil, nil); err != nil {
 				return err
 			}
 		}
@@ -649,20 +649,16 @@ func (t *tour) tree(id uint64, depth int, lo, hi []byte) error {
 	if err != nil {
 		return err
 	}
-	keys := make([][]byte, count)
-	for i := range keys {
-		e := data[pageHeader+i*branchElem:]
-		at := pageHeader + i*branchElem + int(native.Uint32(e))
-		keys[i] = data[at : at+int(native.Uint32(e[4:]))]
-		t.order(id, lo, keys[i], hi)
-		lo = append(bytes.Clone(keys[i]), 0)
+	for _, child := range children {
+		t.order(id, lo, child.key, hi)
+		lo = append(bytes.Clone(child.key), 0)
 	}
 	for i, child := range children {
 		end := hi
 		if i+1 < count {
-			end = keys[i+1]
+			end = children[i+1].key
 		}
-		if err := t.tree(child, depth+1, keys[i], end); err != nil {
+		if err := t.tree(child.id, depth+1, child.key, end); err != nil {
 			return err
 		}
 	}
