@@ -429,6 +429,7 @@ func (w *watched) Get(ctx context.Context, key accel.Key, vary []string) (accel.
 
 func (w *watched) Put(e, old *accel.Entry) error {
 	call := w.h.now()
+	until := call + int64(time.Until(e.KeepUntil))
 	err := w.Store.Put(e, old)
 	switch {
 	case errors.Is(err, accel.ErrBusy):
@@ -442,7 +443,10 @@ func (w *watched) Put(e, old *accel.Entry) error {
 			w.h.fail(perr)
 			return err
 		}
-		w.h.record(keyName(e.Key), 0, input{do: put, version: m.run, at: e.At.N, ordered: w.h.setting.ordered}, call)
+		done := w.h.now()
+		w.h.recordUntil(keyName(e.Key), 0, input{
+			do: put, version: m.run, at: e.At.N, ordered: w.h.setting.ordered, until: until, done: done,
+		}, call, done)
 	}
 	return err
 }

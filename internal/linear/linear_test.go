@@ -165,7 +165,10 @@ func TestModel(t *testing.T) {
 	key := func(ordered bool, ops ...input) bool {
 		h := newHistory(settings[0], 1)
 		for i, in := range ops {
-			in.ordered = ordered
+			if in.ordered = ordered; in.until == 0 {
+				in.until = 1000
+			}
+			in.done = int64(10*i + 5)
 			h.recordUntil(name{name: "key", key: true}, 0, in, int64(10*i), int64(10*i+5))
 		}
 		return len(h.judge(t.TempDir(), false)) == 0
@@ -177,4 +180,6 @@ func TestModel(t *testing.T) {
 	require.False(t, key(true, getOne), "from nowhere")
 	require.True(t, key(false, two, one, getOne))
 	require.False(t, key(true, two, one, getOne), "it went back in its position")
+	two.until = 8
+	require.True(t, key(true, two, one, getOne), "from one that was over")
 }

@@ -30,6 +30,8 @@ type input struct {
 	version uint64 // or, of a put or a get, the run of the handler
 	at      uint64 // the position of what is put or got
 	ordered bool   // a put never has a lower position than what it replaces
+	until   int64  // of a put: when what is put is past every use
+	done    int64  // of a put: when it returned
 }
 
 // bounds is the state of a register.
@@ -60,17 +62,20 @@ var promise = porcupine.Model{
 }
 
 // held is what a key holds, if anything.
-type held struct{ at, run uint64 }
+type held struct {
+	at, run uint64
+	until   int64
+}
 
 var newest = porcupine.Model{
 	Init: func() any { return held{} },
 	Step: func(state, in, _ any) (bool, any) {
 		s, i := state.(held), in.(input)
-		e := held{i.at, i.version}
 		if i.do == get {
-			return e == s, s
+			return i.at == s.at && i.version == s.run, s
 		}
-		return !i.ordered || e.at >= s.at, e
+		// What is past its time stands in nobody's way.
+		return !i.ordered || i.at >= s.at || i.done > s.until, held{i.at, i.version, i.until}
 	},
 	DescribeOperation: func(in, _ any) string {
 		i := in.(input)
