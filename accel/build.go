@@ -96,11 +96,16 @@ func (fl *fill) build(w wishes) *Entry {
 		typ = c.fields.Get("Content-Type") // from middleware around us
 	}
 	e.Bodies, e.Length = representations(c.fields, c.status, typ, c.body, c.limit)
+	e.dropDigests()
+	return e
+}
+
+// dropDigests takes digests off an entry that clients get in other codings than the
+// handler had in mind.
+func (e *Entry) dropDigests() {
 	if coding := e.Bodies[0].Coding; coding != codec.Identity && (codec.Known(coding) || len(e.Bodies) > 1) {
-		// Clients get it in other codings than the handler had in mind.
 		e.Header = slices.DeleteFunc(e.Header, func(f Field) bool { return digest(f.Name) })
 	}
-	return e
 }
 
 // giveLife writes into e what was decided about its time, and for whom it is.

@@ -167,6 +167,21 @@ func TestValidationUnitesTags(t *testing.T) {
 	}
 }
 
+// A 304 brings no digest of what the handler sent into an entry that clients get in
+// other codings.
+func TestValidationBringsNoDigest(t *testing.T) {
+	v, c, clock := newValidating(t)
+	v.confirm = map[string]string{"Content-Digest": "sha-256=:AAAA:", "X-New": "1"}
+	get(c, "/")
+	clock.add(2 * time.Minute)
+	get(c, "/")
+	res := get(c, "/", "Accept-Encoding", "gzip")
+	expect(t, res, "hit")
+	equal(t, "coding", res.Header.Get("Content-Encoding"), "gzip")
+	equal(t, "renewed", res.Header.Get("X-New"), "1")
+	equal(t, "digest", res.Header.Get("Content-Digest"), "")
+}
+
 // A 304 may say that the response is no longer for everybody.
 func TestValidationForbids(t *testing.T) {
 	for name, test := range map[string]struct{ header, value, reason string }{
