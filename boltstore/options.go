@@ -9,8 +9,10 @@ import (
 const (
 	// DefaultMaxSize bounds the file, in bytes.
 	DefaultMaxSize = 1 << 30
-	// DefaultMemory bounds the memory tier, in bytes.
-	DefaultMemory = 64 << 20
+	// DefaultMemory bounds the memory tier, in bytes. Go collects garbage when there
+	// is as much of it as there is in use: with the queue the process grows by up to
+	// 128 MiB under a crawler, see docs/reliability.md.
+	DefaultMemory = 40 << 20
 	// DefaultQueue bounds the entries that wait to be written, in bytes.
 	DefaultQueue = 16 << 20
 )
