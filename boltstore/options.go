@@ -12,9 +12,9 @@ const (
 	// DefaultMemory bounds the memory tier, in bytes. Go collects garbage when there
 	// is as much of it as there is in use: with the queue the process grows by up to
 	// 128 MiB under a crawler, see docs/reliability.md.
-	DefaultMemory = 40 << 20
+	DefaultMemory = 32 << 20
 	// DefaultQueue bounds the entries that wait to be written, in bytes.
-	DefaultQueue = 16 << 20
+	DefaultQueue = 8 << 20
 )
 
 // minMaxSize is the smallest file that works: bbolt needs room for a copy of what

@@ -362,13 +362,13 @@ func (l *live) purge(tag int) (outcome string) {
 	number, outcome, _ := strings.Cut(said, " ")
 	version, err := strconv.ParseUint(number, 10, 64)
 	require.NoError(l.t, err)
-	l.committed[tag] = version
 	l.know.SetVersion(tag, version, version)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.committed[tag] = version
 	if outcome == "nil" {
 		l.durable[tag] = version
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.purges[outcome]++
 	l.slowest = max(l.slowest, time.Since(start))
 	return outcome
