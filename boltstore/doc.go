@@ -6,7 +6,7 @@
 //
 // # What is where
 //
-// A look-up goes through three tiers: entries in memory (32 MiB by default),
+// A look-up goes through three tiers: entries in memory (24 MiB by default),
 // entries that have been accepted and wait to be written, and the file. The first
 // that has the key answers, also if the answer is that its entry is not valid: no
 // older version further down takes its place.

@@ -12,7 +12,7 @@ const (
 	// DefaultMemory bounds the memory tier, in bytes. Go collects garbage when there
 	// is as much of it as there is in use: with the queue the process grows by up to
 	// 128 MiB under a crawler, see docs/reliability.md.
-	DefaultMemory = 32 << 20
+	DefaultMemory = 24 << 20
 	// DefaultQueue bounds the entries that wait to be written, in bytes.
 	DefaultQueue = 8 << 20
 )

@@ -26,6 +26,10 @@ const (
 	minBudget = 50
 )
 
+// maxStep is how many entries a step deletes at most. Each has rows in some five
+// pages, and what a transaction changes is in memory until it is over.
+const maxStep = 250
+
 // shareEvery is how often the sweeper does a step while one invalidation follows
 // another. They are not to wait long, but what they leave behind must not pile up:
 // a step takes hurriedTx, a fifth of the time.
@@ -145,7 +149,7 @@ func (f *file) timed(fn func(*format.Tx) (n int, changed bool, err error)) (n in
 	case took > target:
 		f.limit = max(f.limit/2, 8)
 	case took < target/2 && n >= f.limit:
-		f.limit = min(f.limit*2, 1000)
+		f.limit = min(f.limit*2, maxStep)
 	}
 	return n, nil
 }
