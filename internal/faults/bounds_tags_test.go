@@ -89,6 +89,7 @@ func (r *boundsTags) measure(setup boundsTagsSetup) error {
 	r.Fsync = boundsFsync(setup.Dir)
 	// Room for all of them, and a memory tier that holds a few.
 	store := boltstore.Open(filepath.Join(setup.Dir, "cache.db"), boltstore.WithMaxSize(8<<30), boltstore.WithMemory(300<<10),
+		boltstore.WithQueue(16<<20), // so that none is dropped while half of it is full
 		boltstore.WithLogger(slog.New(slog.DiscardHandler)))
 	defer store.Close()
 	if err := store.Ping(ctx); err != nil {
