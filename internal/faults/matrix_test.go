@@ -356,7 +356,7 @@ func TestDamagedDatabase(t *testing.T) {
 		{"HarmsPlainBbolt", matrixNaive},
 		{"IsEmptiedWhereMarksAreLost", matrixLostMarks},
 		{"LosesOnlyTheTransactionWhoseMetaPageIsLost", matrixLostMeta},
-		{"IsSetAsideWhereItsRootIsOld", matrixLostRoot},
+		{"IsNotUsedWhereItsRootIsOld", matrixLostRoot},
 		{"IsTakenOverWhenReleased", matrixLocked},
 		{"IsTakenOverWhenPermitted", matrixForbidden},
 		{"StaysWhereItIsTheFourthTime", matrixAgain},
