@@ -288,7 +288,7 @@ func (s *Store) Put(e, old *accel.Entry) error {
 		return fmt.Errorf("boltstore: entry of %d bytes: %w", size, accel.ErrTooLarge)
 	}
 	err := errMoved
-	for tries := 0; errors.Is(err, errMoved) && tries < 3; tries++ {
+	for tries := 0; errors.Is(err, errMoved) && tries < 16; tries++ {
 		err = s.admit(e, old, s.look(e, old))
 	}
 	if err != nil {
