@@ -100,13 +100,7 @@ func isFull(err error) bool {
 	case errors.As(err, &errno):
 		return false // bbolt's fdatasync, where it is a bare system call
 	}
-	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
-		// bbolt reports a failed growth as text.
-		if errors.Is(err, full) || strings.Contains(err.Error(), full.Error()) {
-			return true
-		}
-	}
-	return false
+	return format.NoRoom(err) != nil
 }
 
 // update runs fn in a write transaction and commits it if fn says that it changed
@@ -243,7 +237,7 @@ func (f *file) stop(abandon bool) {
 		}
 		ended <- guard(f.db.Close)
 	}()
-	wait := closeWait
+	left, wait := abandon, closeWait
 	if abandon {
 		wait = abandonWait
 	}
@@ -253,10 +247,10 @@ func (f *file) stop(abandon bool) {
 			f.s.log.Warn("boltstore: close "+f.s.path, "err", err)
 		}
 	case <-time.After(wait):
-		disarm(f.os)
+		left = true
 		f.s.log.Warn("boltstore: close " + f.s.path + " does not end; left to itself")
 	}
-	if abandon {
+	if left {
 		disarm(f.os)
 	}
 }

@@ -10,8 +10,5 @@ const mapAhead = false
 // renamesOpen: a file that is open can be neither renamed nor removed.
 const renamesOpen = false
 
-// syncDirectory does nothing: renames are durable by themselves.
-func syncDirectory(*os.File) error { return nil }
-
 // disarm does nothing: the lock of an abandoned file stays with the process.
 func disarm(*os.File) {}

@@ -13,8 +13,6 @@ const mapAhead = ^uint(0)>>32 != 0 // on machines with address space to spare
 // renamesOpen: a file that is open can be renamed and removed.
 const renamesOpen = true
 
-func syncDirectory(dir *os.File) error { return dir.Sync() }
-
 // disarm takes an abandoned file from whoever still hangs in it. Its lock is let go,
 // which would else keep us out of what is at the path, and its descriptor leads
 // nowhere from here on, so that nothing is written behind the back of who opens the

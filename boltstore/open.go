@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"math"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -185,7 +184,7 @@ func (s *Store) setAside(path string, info os.FileInfo, why error) (gone bool, e
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		// Somebody else has removed it.
-		return true, syncDir(path)
+		return true, format.SyncDir(path)
 	case err != nil:
 		return false, pathError(err)
 	case !os.SameFile(now, info):
@@ -232,35 +231,10 @@ func (s *Store) setAside(path string, info os.FileInfo, why error) (gone bool, e
 
 // nameless makes it durable that a path leads to nothing.
 func (s *Store) nameless(path string) (bool, error) {
-	if err := syncDir(path); err != nil {
+	if err := format.SyncDir(path); err != nil {
 		return false, fmt.Errorf("cannot be set aside for good: %w", err)
 	}
 	return true, nil
-}
-
-func syncDir(path string) error {
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return syncDirectory(dir)
-}
-
-// resolve follows a symbolic link to the file it leads to, be it there or not, so
-// that renaming and linking act on the file and not on the link.
-func resolve(path string) string {
-	for range 40 { // as many as Linux follows
-		to, err := os.Readlink(path)
-		if err != nil {
-			break
-		}
-		if !filepath.IsAbs(to) {
-			to = filepath.Dir(path) + string(filepath.Separator) + to
-		}
-		path = to
-	}
-	return path
 }
 
 // open returns the file at the path, opened and read so far as to know its marks.
@@ -268,7 +242,7 @@ func (s *Store) open() (*file, error) {
 	if s.off != nil {
 		return nil, s.off
 	}
-	path := resolve(s.path)
+	path := format.Resolve(s.path)
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := s.create(path); err != nil {
@@ -424,7 +398,7 @@ func (s *Store) openBolt(path string, open func() (*os.File, error)) (*file, err
 // it is whole: a crash leaves all of it or nothing, and of two processes that do
 // so at once one finds the path taken, which is as good.
 func (s *Store) create(path string) error {
-	temp := path + ".new-" + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatUint(newEpoch(), 36)
+	temp := path + format.NewSuffix + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatUint(newEpoch(), 36)
 	f, err := s.openBolt(temp, func() (*os.File, error) {
 		return os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	})
@@ -451,7 +425,7 @@ func (s *Store) create(path string) error {
 			return err
 		}
 	}
-	return syncDir(path)
+	return format.SyncDir(path)
 }
 
 // layOut writes an empty database. Positions go on where they stand, and the floor

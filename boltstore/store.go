@@ -288,7 +288,7 @@ func (s *Store) Put(e, old *accel.Entry) error {
 		return fmt.Errorf("boltstore: entry of %d bytes: %w", size, accel.ErrTooLarge)
 	}
 	err := errMoved
-	for tries := 0; errors.Is(err, errMoved) && tries < 16; tries++ {
+	for tries := 0; errors.Is(err, errMoved) && tries < maxLooks; tries++ {
 		err = s.admit(e, old, s.look(e, old))
 	}
 	if err != nil {
@@ -299,6 +299,10 @@ func (s *Store) Put(e, old *accel.Entry) error {
 	s.count.stored.Add(1)
 	return nil
 }
+
+// maxLooks is how often a Put looks before it gives up: a crowd that renews one key
+// has each other in the way.
+const maxLooks = 16
 
 // A sight is what a Put has seen before it is admitted.
 type sight struct {

@@ -17,6 +17,8 @@ func Inode(info os.FileInfo) uint64 {
 	return 0
 }
 
+func syncDirectory(dir *os.File) error { return dir.Sync() }
+
 // TryLock takes the lock that bbolt takes, exclusive or shared, so that nobody
 // writes while the file is examined. It returns ErrLocked at once if another has
 // it. Where bbolt's lock is of another kind it does nothing: bbolt finds out.

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -17,32 +18,72 @@ func SyncName(path string, f *os.File) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	for range 40 { // as many symbolic links as Linux follows
-		if err := syncDir(filepath.Dir(path)); err != nil && !cannotSync(err) {
+	for range maxLinks {
+		if err := SyncDir(path); err != nil && !cannotSync(err) {
 			return err
 		}
-		to, err := os.Readlink(path)
-		if err != nil {
+		to, ok := readLink(path)
+		if !ok {
 			break
-		}
-		if !filepath.IsAbs(to) {
-			to = filepath.Dir(path) + string(filepath.Separator) + to
 		}
 		path = to
 	}
 	return nil
 }
 
-func syncDir(name string) error {
-	dir, err := os.Open(name)
+// maxLinks is how many symbolic links are followed: as many as Linux does.
+const maxLinks = 40
+
+// Resolve follows a symbolic link to the file it leads to, be it there or not, so
+// that renaming and linking act on the file and not on the link.
+func Resolve(path string) string {
+	for range maxLinks {
+		to, ok := readLink(path)
+		if !ok {
+			break
+		}
+		path = to
+	}
+	return path
+}
+
+// readLink returns what a symbolic link leads to; ok is false if it is none.
+func readLink(path string) (to string, ok bool) {
+	to, err := os.Readlink(path)
+	if err != nil {
+		return "", false
+	}
+	if !filepath.IsAbs(to) {
+		to = filepath.Dir(path) + string(filepath.Separator) + to
+	}
+	return to, true
+}
+
+// SyncDir makes durable what was renamed to a path, linked to it, or removed from
+// it, by syncing its directory. Where renames are durable by themselves it does
+// nothing.
+func SyncDir(path string) error {
+	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	return dir.Sync()
+	return syncDirectory(dir)
 }
 
 // cannotSync reports whether a directory is not for us, or for nobody, to sync.
 func cannotSync(err error) bool {
 	return errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported)
+}
+
+// NoRoom returns which of the errors that mean that a disk has no room err is, and
+// nil if it is none.
+func NoRoom(err error) error {
+	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
+		// bbolt reports some of them as text.
+		if errors.Is(err, full) || err != nil && strings.Contains(err.Error(), full.Error()) {
+			return full
+		}
+	}
+	return nil
 }

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -233,7 +232,7 @@ func (c *compaction) replace() error {
 	c.out.Compacted = true
 	err := compactAt("renamed")
 	if err == nil {
-		err = syncDir(c.path)
+		err = format.SyncDir(c.path)
 	}
 	if err == nil {
 		return nil
@@ -271,12 +270,9 @@ func (c *compaction) failed(err error) error {
 		return err
 	}
 	what, advice := plain(err).Error(), ""
-	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
-		// bbolt reports some of them as text.
-		if errors.Is(err, full) || strings.Contains(err.Error(), full.Error()) {
-			err, what = full, "no space left for a copy"
-			advice = "free some on the same file system, or delete the file if the cache may begin empty"
-		}
+	if full := format.NoRoom(err); full != nil {
+		err, what = full, "no space left for a copy"
+		advice = "free some on the same file system, or delete the file if the cache may begin empty"
 	}
 	return &Error{c.path, err, "not compacted, and not touched: " + what, advice}
 }
@@ -292,13 +288,4 @@ func plain(err error) error {
 		return le.Err
 	}
 	return err
-}
-
-func syncDir(path string) error {
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
 }

@@ -64,7 +64,7 @@
 // written over an open file. What a process answers whose file is not at its path any
 // more, until it finds out. Nesting. Two marks with one hash.
 //
-// That a Put looks three times at most, and then is refused. That a follower whom a
+// That a Put looks so many times at most, and then is refused. That a follower whom a
 // response does not suit looks again: what it may be given then is less than what
 // is looked for in a reader who comes later.
 //
