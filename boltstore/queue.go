@@ -30,6 +30,9 @@ type op struct {
 	vary     []string
 
 	old *accel.Entry // what the entry renews, if not nil
+	// after is the deletion that the entry took the place of, if any: what that was
+	// to delete stands in nobody's way, whatever its position.
+	after *op
 	// only, of a deletion, are the only entries to be deleted; nil: whatever the
 	// key holds.
 	only []*accel.Entry
@@ -134,7 +137,12 @@ func (q *queue) addLocked(o *op) (replaced []*op, ok bool) {
 		// What o renews, or is meant to delete, was on its way to the disk, which
 		// therefore has something else: o is a plain store, or a plain deletion.
 		o.old = nil
-		if was.entry != nil {
+		switch {
+		case was.entry == nil && o.entry != nil:
+			o.after = was
+		case was.entry != nil && o.entry != nil:
+			o.after = was.after
+		case was.entry != nil:
 			o.only = nil
 		}
 	}
@@ -265,6 +273,30 @@ func (k queued) dropped(vary []string) bool {
 	return slices.ContainsFunc(k.drops, func(d []string) bool { return !slices.Equal(d, vary) })
 }
 
+// leaves returns the highest position among the entries on disk that the store of e
+// would have to remove, after what is queued before it has been written.
+func (k queued) leaves(e *accel.Entry, stands format.Standing) uint64 {
+	if k.dropped(stands.Vary) {
+		return 0
+	}
+	if slices.Equal(stands.Vary, e.Vary) && (k.op != nil && k.op.entry != nil || k.op.deletes(stands.Row)) {
+		return 0
+	}
+	return stands.Higher
+}
+
+// higher reports whether the queue has a store of a higher position that e's would
+// take the place of.
+func (q *queue) higher(e *accel.Entry) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	r := q.resources[e.Key.Resource]
+	return r != nil && slices.ContainsFunc(r.ops, func(o *op) bool {
+		return o.entry != nil && o.entry.At.N > e.At.N && (o.key == e.Key || !slices.Equal(o.entry.Vary, e.Vary))
+	})
+}
+
+// get returns what the queue knows of a key.
 func (q *queue) get(key accel.Key) (k queued) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -336,7 +336,7 @@ func (s *Store) moved(e *accel.Entry, l *sight, q *queued) bool {
 	if !l.looked {
 		return e.At.N != s.marks.N()
 	}
-	return s.mem.Ticket(e.Key) != l.ticket || l.queued.op != nil && q.op == nil || l.queued.drops != nil && q.drops == nil
+	return s.mem.Ticket(e.Key) != l.ticket || l.queued.op != nil && q.op != l.queued.op || len(q.drops) != len(l.queued.drops)
 }
 
 func (s *Store) admit(e, old *accel.Entry, l sight) error {
@@ -352,8 +352,7 @@ func (s *Store) admit(e, old *accel.Entry, l sight) error {
 		if s.moved(e, &l, &q) {
 			return errMoved
 		}
-		if (q.op == nil && q.drops == nil && l.stands.Higher > e.At.N ||
-			q.op != nil && q.op.entry != nil && q.op.entry.At.N > e.At.N) && !point.Off(point.HigherStays) {
+		if (s.queue.higher(e) || q.leaves(e, l.stands) > e.At.N) && !point.Off(point.HigherStays) {
 			return accel.ErrInvalidated
 		}
 		ok, kept := s.mem.Put(e, time.Time{})

@@ -324,7 +324,7 @@ func (f *file) apply(tx *format.Tx, o *op) (changed bool, err error) {
 		s.count.dropped.Add(1)
 		return false, nil
 	}
-	if exists && row.At.N > e.At.N {
+	if exists && row.At.N > e.At.N && !o.after.deletes(row) {
 		s.mem.Delete(e.Key, e)
 		return false, nil
 	}

@@ -460,8 +460,9 @@ func (tx *Tx) rows(prefix, from []byte, match func(Row) bool, limit int) (rows [
 
 // Standing is what a Put would find in its way.
 type Standing struct {
-	Row    Row    // what the key holds; zero if nothing
-	Higher uint64 // the highest position among the entries that would have to go
+	Row    Row      // what the key holds; zero if nothing
+	Vary   []string // the names under which the resource's entries are kept
+	Higher uint64   // the highest position among the entries that would have to go
 }
 
 // Stands tells what a Put at a key, with these Vary names, would replace.
@@ -480,7 +481,7 @@ func Stands(btx *bolt.Tx, key accel.Key, vary []string) (Standing, error) {
 			if err != nil {
 				return st, err
 			}
-			others = !slices.Equal(all.names, vary)
+			st.Vary, others = all.names, !slices.Equal(all.names, vary)
 			continue
 		}
 		row, err := decodeRow(at, v)
