@@ -19,8 +19,8 @@ import (
 )
 
 // What the library may use, whoever attacks it: the file its bound and a tenth,
-// memory 128 MiB beside what the process had (with the default memory tier, of
-// 64), goroutines and file descriptors nothing once the attack is over.
+// memory 128 MiB beside what the process had (with the default memory tier),
+// goroutines and file descriptors nothing once the attack is over.
 const (
 	boundsAnon  = 128 << 20
 	boundsSpare = 10 // hundredths of the bound
