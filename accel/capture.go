@@ -387,7 +387,7 @@ func (c *capture) restore(h http.Header) {
 // maxKept bounds what all captures together keep of responses that are on their
 // way to their clients: many slow ones would fill the memory. What comes beyond it
 // is sent, and not stored.
-const maxKept = 32 << 20
+const maxKept = 16 << 20
 
 // keep reports whether n bytes more may be kept while they are sent.
 func (c *capture) keep(n int) bool {
