@@ -90,7 +90,8 @@ func (f *file) sweepShare() error {
 			return nil
 		}
 	}
-	if time.Now().Before(f.nextSweep) {
+	now := time.Now()
+	if now.Before(f.nextSweep) || f.s.waiting.Load() > 0 && now.Before(f.nextShare) {
 		return nil
 	}
 	return f.sweepTurn()
