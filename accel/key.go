@@ -23,6 +23,7 @@ type question struct {
 	resource []byte // hashed to key.Resource
 	variant  []byte // hashed to key.Variant; empty for the zero digest
 	selected bool   // variant was made with Vary names
+	known    bool   // key.Resource and key.Target were remembered
 	scratch  []byte
 	stripe   uint32 // of the counters; see counters
 }
@@ -76,16 +77,22 @@ func (o *options) question(r *http.Request, g *glance) *question {
 	}
 	b = appendField(b, extra)
 	q.resource = b
-	q.key.Resource = sha256.Sum256(b)
-
-	b = append(q.scratch[:0], byte(KindTarget))
-	b = appendField(b, target)
-	q.scratch = b
-	sum := sha256.Sum256(b)
-	q.key.Target = Hash(binary.BigEndian.Uint64(sum[:8]))
+	if q.key.Resource, q.key.Target, q.known = digestsOf.get(b); !q.known {
+		q.digest()
+	}
 
 	q.vary(r.Header, nil)
 	return q
+}
+
+// digest hashes what the key is made from.
+func (q *question) digest() {
+	q.key.Resource = sha256.Sum256(q.resource)
+	b := append(q.scratch[:0], byte(KindTarget))
+	b = appendField(b, q.target)
+	q.scratch = b
+	sum := sha256.Sum256(b)
+	q.key.Target = Hash(binary.BigEndian.Uint64(sum[:8]))
 }
 
 // vary makes q's variant the one selected by these Vary names (RFC 9111, section

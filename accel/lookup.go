@@ -70,6 +70,9 @@ func (c *Cache) lookup(r *http.Request, q *question, now time.Time) finding {
 		c.counters.mismatches.Add(1)
 		return finding{notes: n}
 	}
+	if !q.known {
+		digestsOf.put(q.resource, q.key.Resource, q.key.Target)
+	}
 	f := finding{entry: e, staleFrom: e.FreshUntil, notes: n}
 	if since := found.StaleSince; !since.IsZero() {
 		if since.After(now) {
