@@ -41,6 +41,21 @@ type prepared struct {
 	usual  atomic.Pointer[usualForm]
 
 	identity atomic.Pointer[weak.Pointer[[]byte]] // see decoded
+
+	// The usual number of what the slices above are made of: an entry from the disk
+	// is prepared for one answer, so that each allocation counts.
+	room struct {
+		lines  [10]string
+		offers [2]string
+		forms  [3]preparedForm
+	}
+}
+
+// line returns a field's value as the one line of it.
+func line(lines *[]string, value string) []string {
+	n := len(*lines)
+	*lines = append(*lines, value)
+	return (*lines)[n : n+1 : n+1]
 }
 
 // minShared is the length above which a decoded body is shared by those who want
@@ -64,7 +79,7 @@ func (p *prepared) decoded(b *Body, length int64) *[]byte {
 	return &data
 }
 
-// A usualForm is the form for one Accept-Encoding, the first that came: a few
+// A usualForm is the form for one Accept-Encoding, that of the second answer: a few
 // browsers send nearly all requests, each always the same.
 type usualForm struct {
 	accept string
@@ -89,6 +104,8 @@ type preparedSecond struct {
 	ttl    int64
 	age    []string
 	status []string
+
+	room [2]string // of these, if the status is ours alone
 }
 
 func (e *Entry) answers() *prepared {
@@ -102,6 +119,8 @@ func (e *Entry) answers() *prepared {
 
 func (e *Entry) prepare() *prepared {
 	p := &prepared{untyped: true, begins: e.Date.Add(-e.InitialAge - clockSkew).Unix()}
+	p.offers, p.forms = p.room.offers[:0], p.room.forms[:0]
+	lines := p.room.lines[:0]
 	for _, f := range e.Header {
 		switch f.Name {
 		case "Vary":
@@ -123,27 +142,31 @@ func (e *Entry) prepare() *prepared {
 		}
 	}
 	if !e.ByHandler {
-		p.date = []string{e.Date.UTC().Format(http.TimeFormat)}
+		p.date = line(&lines, e.Date.UTC().Format(http.TimeFormat))
 	}
 
 	identity := false
 	for i, b := range e.Bodies {
 		f := preparedForm{body: i}
 		if b.Coding != codec.Identity {
-			f.coding = []string{b.Coding}
+			f.coding = line(&lines, b.Coding)
 		} else {
 			identity = true
 		}
 		if b.ETag != "" {
-			f.etag = []string{b.ETag}
+			f.etag = line(&lines, b.ETag)
 		}
 		if bodyAllowed(e.Status) {
-			f.length = []string{strconv.Itoa(len(b.Data))}
+			f.length = line(&lines, strconv.Itoa(len(b.Data)))
 		}
 		p.offers = append(p.offers, b.Coding)
 		p.forms = append(p.forms, f)
 	}
-	if len(e.Bodies) > 1 || !identity {
+	switch {
+	case len(e.Bodies) <= 1 && identity:
+	case p.vary == nil:
+		p.vary = varyCoding
+	default:
 		p.vary = addVary(p.vary, "Accept-Encoding")
 	}
 	if i := slices.IndexFunc(e.Bodies, func(b Body) bool { return codec.Known(b.Coding) }); !identity && i >= 0 && e.Length >= 0 {
@@ -151,13 +174,15 @@ func (e *Entry) prepare() *prepared {
 		// same, by taking none of them.
 		f := preparedForm{body: i, decode: true}
 		if tag := identityETag(e.Bodies[i]); tag != "" {
-			f.etag = []string{tag}
+			f.etag = line(&lines, tag)
 		}
-		f.length = []string{strconv.FormatInt(e.Length, 10)}
+		f.length = line(&lines, strconv.FormatInt(e.Length, 10))
 		p.forms = append(p.forms, f)
 	}
 	return p
 }
+
+var varyCoding = []string{"Accept-Encoding"}
 
 // addVary returns the lines of a Vary field with name among them.
 func addVary(lines []string, name string) []string {
@@ -178,9 +203,15 @@ func (p *prepared) at(e *Entry, staleFrom, now time.Time) *preparedSecond {
 	if s := p.second.Load(); s != nil && s.unix == unix && s.ttl == ttl {
 		return s
 	}
-	s := &preparedSecond{unix: unix, ttl: ttl, status: append(slices.Clip(p.status), string(hitMember(ttl)))}
+	s := &preparedSecond{unix: unix, ttl: ttl}
+	lines := s.room[:0]
+	if member := string(hitMember(ttl)); p.status == nil {
+		s.status = line(&lines, member)
+	} else {
+		s.status = append(slices.Clip(p.status), member)
+	}
 	if !e.ByHandler {
-		s.age = []string{strconv.FormatInt(int64(e.age(now)/time.Second), 10)}
+		s.age = line(&lines, strconv.FormatInt(int64(e.age(now)/time.Second), 10))
 	}
 	p.second.Store(s)
 	return s

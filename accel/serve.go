@@ -35,7 +35,7 @@ func (p *prepared) choose(accept []string) *preparedForm {
 		return usual.form
 	}
 	form := p.negotiate(accept)
-	if usual == nil && len(accept[0]) <= maxUsual {
+	if usual == nil && p.second.Load() != nil && len(accept[0]) <= maxUsual {
 		p.usual.Store(&usualForm{strings.Clone(accept[0]), form})
 	}
 	return form

@@ -130,7 +130,10 @@ func decodeRow(key, v []byte) (Row, error) {
 // bodyKey is what the checksum of a part in bucket b covers beside its value: the
 // entry's key, the id and the number of the part.
 func bodyKey(key []byte, id uint64, part byte) []byte {
-	b := make([]byte, 0, KeyLen+9)
+	return appendBodyKey(make([]byte, 0, KeyLen+9), key, id, part)
+}
+
+func appendBodyKey(b, key []byte, id uint64, part byte) []byte {
 	b = append(b, key...)
 	b = binary.BigEndian.AppendUint64(b, id)
 	return append(b, part)
@@ -205,8 +208,9 @@ func appendFields(b []byte, fields []accel.Field) []byte {
 // reader reads a head out of one string: all strings of an entry share its
 // memory, which costs one allocation instead of fifty.
 type reader struct {
-	s   string
-	bad bool
+	s    string
+	bad  bool
+	room []string // for lists of strings, most of which have one
 }
 
 func (r *reader) bytes(n uint64) string {
@@ -275,7 +279,12 @@ func (r *reader) strings() []string {
 	if n == 0 {
 		return nil
 	}
-	list := make([]string, n)
+	if len(r.room) < n {
+		// A string takes a byte at least: a damaged length does not get more.
+		r.room = make([]string, max(n, min(len(r.s), 24)))
+	}
+	list := r.room[:n:n]
+	r.room = r.room[n:]
 	for i := range list {
 		list[i] = r.string()
 	}

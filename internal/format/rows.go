@@ -70,12 +70,16 @@ func indexed(t *bolt.Bucket, row Row) bool {
 }
 
 func readRecord(b *bolt.Bucket, key []byte, row Row) (*accel.Entry, error) {
+	// The key of a part in the bucket is the end of what its checksum covers.
+	var room [KeyLen + 9]byte
+	covered := appendBodyKey(room[:0], key, row.ID, 0)
+	id := covered[KeyLen:]
 	c := b.Cursor()
-	at, v := c.Seek(bodyID(row.ID, 0))
-	if !bytes.Equal(at, bodyID(row.ID, 0)) {
+	at, v := c.Seek(id)
+	if !bytes.Equal(at, id) {
 		return nil, fmt.Errorf("%w: no record %d", ErrDamaged, row.ID)
 	}
-	head, err := unseal(bodyKey(key, row.ID, 0), v)
+	head, err := unseal(covered, v)
 	if err != nil {
 		return nil, err
 	}
@@ -88,10 +92,10 @@ func readRecord(b *bolt.Bucket, key []byte, row Row) (*accel.Entry, error) {
 	}
 	for i, n := range lengths {
 		at, v := c.Next()
-		if !bytes.Equal(at, bodyID(row.ID, byte(i+1))) {
+		if id[8] = byte(i + 1); !bytes.Equal(at, id) {
 			return nil, fmt.Errorf("%w: record %d lacks part %d", ErrDamaged, row.ID, i+1)
 		}
-		data, err := unseal(bodyKey(key, row.ID, byte(i+1)), v)
+		data, err := unseal(covered, v)
 		if err != nil {
 			return nil, err
 		}
