@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/accelhttp/accelerator/internal/point"
 	"github.com/accelhttp/accelerator/internal/rfc9111"
@@ -112,9 +113,9 @@ func (c *Cache) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 	count := c.counters.at(q)
 
 	// A hit?
-	now := c.opts.now()
 	point.At(point.LookUp)
-	found := c.lookup(r, q, now)
+	found := c.lookup(r, q, time.Time{})
+	now := q.now
 	a := answer{visibility: c.opts.visibility}
 	if found.answer(&a, r, q, now) {
 		c.hit(w, r, q, next, outer, found, &a)

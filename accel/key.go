@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/accelhttp/accelerator/internal/rfc9111"
 )
@@ -25,7 +26,8 @@ type question struct {
 	selected bool   // variant was made with Vary names
 	known    bool   // key.Resource and key.Target were remembered
 	scratch  []byte
-	stripe   uint32 // of the counters; see counters
+	stripe   uint32    // of the counters; see counters
+	now      time.Time // of the last look-up
 }
 
 // keyVersion is the first byte of the material. Another order or meaning of the

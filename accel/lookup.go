@@ -43,7 +43,8 @@ func (n notes) has(x notes) bool { return n&x != 0 }
 
 // lookup asks the store a question. q's variant is afterwards the one selected
 // by the Vary names that the store knows, if any. Whatever goes wrong in a store
-// is a miss.
+// is a miss. What is found is judged as of now, or if that is zero, of the moment of
+// the look-up; q.now tells which.
 func (c *Cache) lookup(r *http.Request, q *question, now time.Time) finding {
 	if q.selected { // by an earlier look-up
 		q.vary(r.Header, nil)
@@ -59,6 +60,12 @@ func (c *Cache) lookup(r *http.Request, q *question, now time.Time) finding {
 		q.vary(r.Header, names)
 		found, err = c.store.Get(r.Context(), q.key, names)
 	}
+	if now.IsZero() {
+		if now = found.Now; now.IsZero() || c.opts.clock != nil {
+			now = c.opts.now()
+		}
+	}
+	q.now = now
 	if err != nil {
 		if !errors.Is(err, ErrNotFound) {
 			c.storeFailed("get", err)

@@ -195,6 +195,11 @@ type Found struct {
 	// StaleSince is when an Expire first struck the entry; zero if none did.
 	StaleSince time.Time
 
+	// Now is the moment at which the store looked at the entry, by [time.Now]: it
+	// spares the caller of a hit to ask for the time again. It is zero if the store
+	// has another clock, or did not look at it.
+	Now time.Time
+
 	// Vary, where Entry is nil, has the canonical, sorted names of the request
 	// headers that select among the resource's entries, if these are others
 	// than the ones asked with; nil if the same, or if the store knows nothing

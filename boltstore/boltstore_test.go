@@ -54,3 +54,20 @@ func TestLawWithoutMemory(t *testing.T) {
 	t.Parallel()
 	law(t, boltstore.WithMemory(0))
 }
+
+// What a look-up says of the time is the machine's: the caller need not look again.
+func TestTheTimeOfALookUp(t *testing.T) {
+	t.Parallel()
+	for _, memory := range []int64{0, 1 << 20} {
+		s := open(t, dbPath(t), boltstore.WithMemory(memory))
+		e := put(t, s, "/a")
+		for range 2 { // queued, or in memory; on disk
+			before := time.Now()
+			found, err := s.Get(bg, e.Key, nil)
+			require.NoError(t, err)
+			require.False(t, found.Now.Before(before))
+			require.False(t, found.Now.After(time.Now()))
+			flushed(t, s)
+		}
+	}
+}

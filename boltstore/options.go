@@ -27,6 +27,7 @@ type options struct {
 	queue   int64
 	log     *slog.Logger
 	now     func() time.Time
+	machine bool // now is time.Now
 
 	readBudget time.Duration // longer only in tests, on machines that are busy
 	hang       time.Duration // shorter only in tests
@@ -99,7 +100,7 @@ func makeOptions(opts []Option) options {
 		o.log = slog.Default()
 	}
 	if o.now == nil {
-		o.now = time.Now
+		o.now, o.machine = time.Now, true
 	}
 	return o
 }

@@ -260,10 +260,15 @@ func (s *Store) judgeItem(it *memory.Item) (accel.Found, error) {
 // judge turns a verdict on an entry into an answer. since is when the entry was
 // first expired, as far as its own row or copy knows.
 func (s *Store) judge(e *accel.Entry, v marks.Verdict, since time.Time) (accel.Found, error) {
-	if !v.Valid || !e.KeepUntil.After(s.opt.now()) {
+	now := s.opt.now()
+	if !v.Valid || !e.KeepUntil.After(now) {
 		return accel.Found{}, accel.ErrNotFound
 	}
-	return accel.Found{Entry: e, StaleSince: earlier(v.StaleSince, since)}, nil
+	found := accel.Found{Entry: e, StaleSince: earlier(v.StaleSince, since)}
+	if s.opt.machine {
+		found.Now = now
+	}
+	return found, nil
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -58,6 +58,7 @@ const (
 type Store struct {
 	maxSize int64
 	now     func() time.Time
+	machine bool // now is time.Now
 	marks   *marks.Marks
 	memory  *memory.Cache
 
@@ -105,7 +106,7 @@ func New(opts ...Option) *Store {
 		s.maxSize = DefaultMaxSize
 	}
 	if s.now == nil {
-		s.now = time.Now
+		s.now, s.machine = time.Now, true
 	}
 	epoch := rand.Uint64()
 	for epoch == 0 { // the zero Position belongs to no store
@@ -173,7 +174,11 @@ func (s *Store) Get(_ context.Context, key accel.Key, vary []string) (accel.Foun
 		if v.StaleSince.IsZero() {
 			it.SetChecked(v.UpTo)
 		}
-		return accel.Found{Entry: e, StaleSince: since}, nil
+		found := accel.Found{Entry: e, StaleSince: since}
+		if s.machine {
+			found.Now = now
+		}
+		return found, nil
 	}
 }
 

@@ -50,6 +50,21 @@ func TestHitAllocatesNothing(t *testing.T) {
 	require.Zero(t, testing.AllocsPerRun(100, func() { _, _ = s.Get(ctx, accel.Key{}, nil) }), "a miss")
 }
 
+// What a look-up says of the time is the machine's: the caller need not look again.
+func TestTheTimeOfALookUp(t *testing.T) {
+	s := memstore.New()
+	defer s.Close()
+	at := s.Begin()
+	defer s.End(at)
+	e := storetest.Entry("/a", storetest.At(at))
+	require.NoError(t, s.Put(e, nil))
+	before := time.Now()
+	found, err := s.Get(context.Background(), e.Key, nil)
+	require.NoError(t, err)
+	require.False(t, found.Now.Before(before))
+	require.False(t, found.Now.After(time.Now()))
+}
+
 // The sweeper needs nobody to wake it.
 func TestSweeperRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -121,6 +121,7 @@ func (f *fixture) finds(e *accel.Entry) accel.Found {
 	require.NoError(f, err, "Get of %q", e.Resource)
 	require.Empty(f, Diff(e, found.Entry))
 	require.Nil(f, found.Vary)
+	require.Zero(f, found.Now, "by the suite's clock")
 	return found
 }
 
