@@ -2,183 +2,198 @@ package bench
 
 import (
 	"bytes"
-	"context"
-	"fmt"
-	"log/slog"
 	"net/http"
-	"net/http/httptest"
-	"path/filepath"
+	"runtime"
 	"strconv"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/accelhttp/accelerator/accel"
-	"github.com/accelhttp/accelerator/boltstore"
-	"github.com/accelhttp/accelerator/examples/godoc/page"
-	"github.com/accelhttp/accelerator/memstore"
+	"github.com/accelhttp/accelerator/bench/internal/turns"
 )
 
-// sink is a ResponseWriter that keeps its header map, as net/http does for a
-// connection, and counts.
-type sink struct {
-	header http.Header
+// A hitCase is a request for something that is there, or for one of several.
+type hitCase struct {
+	name   string
+	pages  int // how many different ones; 0: one
+	path   string
+	method string
+	header []string
+	valid  bool // the client has it already
+	free   bool // from memory it must not allocate
+}
+
+var hitCases = []hitCase{
+	{name: "json=1KiB", path: "/json/1024", header: []string{"Accept-Encoding", acceptsGzip}, free: true},
+	{name: "html=16KiB-gzip", path: "/html/16384", header: []string{"Accept-Encoding", acceptsGzip}, free: true},
+	{name: "html=16KiB-zstd", path: "/html/16384", header: []string{"Accept-Encoding", acceptsZstd}, free: true},
+	{name: "html=16KiB-identity", path: "/html/16384"},
+	{name: "html=10000x8KiB", path: "/html/8192", header: []string{"Accept-Encoding", acceptsGzip}, pages: 10_000},
+	{name: "304", path: "/html/16384", header: []string{"Accept-Encoding", acceptsGzip}, valid: true, free: true},
+	{name: "HEAD", path: "/html/16384", method: "HEAD", header: []string{"Accept-Encoding", acceptsGzip}, free: true},
+	{name: "range=1KiB", path: "/html/16384", header: []string{"Accept-Encoding", acceptsGzip, "Range", "bytes=1024-2047"}},
+}
+
+func (hc hitCase) page(i int) string { return hc.path + "/" + strconv.Itoa(i) }
+
+// A client asks for the pages of a case, again and again. It has one request, whose
+// path it changes: what a server has just read is in the processor's cache, and ten
+// thousand requests made beforehand are not.
+type client struct {
+	r     *http.Request
+	paths []string
+	next  int
+	w     *sink
+}
+
+// newClient makes a client that begins at a page of its own.
+func (hc hitCase) newClient(tb testing.TB, c *accel.Cache, number int) *client {
+	n := max(hc.pages, 1)
+	method := hc.method
+	if method == "" {
+		method = "GET"
+	}
+	cl := &client{r: request(method, hc.page(0), hc.header...), w: newSink(), next: number * n / 2}
+	for i := range n {
+		// By a stride that is prime to their number: neighbours in the file are not
+		// asked for one after another.
+		cl.paths = append(cl.paths, hc.page(i*7919%n))
+	}
+	for range n {
+		expectHit(tb, c, cl.w, cl.request())
+	}
+	if hc.valid {
+		cl.r.Header.Set("If-None-Match", cl.w.header.Get("Etag"))
+	}
+	return cl
+}
+
+// request returns the next request.
+func (cl *client) request() *http.Request {
+	path := cl.paths[cl.next%len(cl.paths)]
+	cl.next++
+	cl.r.URL.Path, cl.r.RequestURI = path, path
+	return cl.r
+}
+
+func (cl *client) ask(h http.Handler, n int) {
+	for range n {
+		cl.w.reset()
+		h.ServeHTTP(cl.w, cl.request())
+	}
+}
+
+// A floor is a handler that has the same answers ready, fields and bytes, and
+// gives them one after another without looking at the request.
+type floor struct {
+	answers []answer
+	next    int
+	w       *sink
+}
+
+type answer struct {
 	status int
-	bytes  int
+	header http.Header
+	body   []byte
 }
 
-func (s *sink) Header() http.Header { return s.header }
-func (s *sink) WriteHeader(c int)   { s.status = c }
-func (s *sink) Write(p []byte) (int, error) {
-	s.bytes += len(p)
-	return len(p), nil
+// recorder is a sink that keeps the body.
+type recorder struct {
+	sink
+	body bytes.Buffer
 }
 
-func (s *sink) reset() {
-	clear(s.header)
-	s.status, s.bytes = 0, 0
+func (w *recorder) Write(p []byte) (int, error) {
+	w.body.Write(p)
+	return w.sink.Write(p)
 }
 
-// contents are what the benchmarks serve: real pages.
-func contents(tb testing.TB) map[string][]byte {
-	lib, err := page.Open("")
-	require.NoError(tb, err)
-	defer lib.Close()
-	html, err := lib.Package(context.Background(), "unicode/utf8")
-	require.NoError(tb, err)
-	var json bytes.Buffer
-	json.WriteString(`{"users":[`)
-	for i := 0; json.Len() < 1000; i++ {
-		fmt.Fprintf(&json, `{"id":%d,"name":"user %d","since":%d},`, i, i*i, 2000+i)
+// newFloor records the answers that a client gets.
+func newFloor(h http.Handler, cl *client) *floor {
+	f := &floor{w: newSink()}
+	for range cl.paths {
+		w := &recorder{sink: *newSink()}
+		h.ServeHTTP(w, cl.request())
+		f.answers = append(f.answers, answer{w.status, w.header, bytes.Clone(w.body.Bytes())})
 	}
-	json.WriteString(`null]}`)
-	return map[string][]byte{"json": json.Bytes(), "html": html.HTML}
+	return f
 }
 
-func handler(content map[string][]byte) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		name := r.URL.Path[1:5]
-		accel.CacheFor(r.Context(), time.Hour)
-		accel.Tag(r.Context(), "content:"+name, "all", "page:"+r.URL.Path)
-		w.Header().Set("Content-Type", map[string]string{"json": "application/json", "html": "text/html; charset=utf-8"}[name])
-		_, _ = w.Write(content[name])
-	})
-}
-
-func request(path string, header ...string) *http.Request {
-	r := httptest.NewRequest("GET", path, nil)
-	for i := 0; i < len(header); i += 2 {
-		r.Header.Set(header[i], header[i+1])
-	}
-	return r
-}
-
-func stores(b *testing.B) map[string]func() accel.Store {
-	quiet := boltstore.WithLogger(slog.New(slog.DiscardHandler))
-	open := func(opts ...boltstore.Option) accel.Store {
-		s := boltstore.Open(filepath.Join(b.TempDir(), "cache.db"), append(opts, quiet)...)
-		require.NoError(b, s.Ping(context.Background()))
-		return s
-	}
-	return map[string]func() accel.Store{
-		"memstore":  func() accel.Store { return memstore.New() },
-		"boltstore": func() accel.Store { return open() },
-		"disk":      func() accel.Store { return open(boltstore.WithMemory(0)) },
+func (f *floor) serve(n int) {
+	for range n {
+		f.w.reset()
+		a := &f.answers[f.next%len(f.answers)]
+		f.next++
+		for name, values := range a.header {
+			f.w.header[name] = values
+		}
+		f.w.WriteHeader(a.status)
+		if len(a.body) > 0 {
+			_, _ = f.w.Write(a.body)
+		}
 	}
 }
 
-// BenchmarkHit is one request for a page that is there.
+// A hitSetting is a case with a cache that has its pages, so many clients, and the
+// floor of each.
+type hitSetting struct {
+	cache   *accel.Cache
+	clients []*client
+	floors  []*floor
+}
+
+func (hc hitCase) setting(tb testing.TB, c *accel.Cache, clients int) *hitSetting {
+	tb.Helper()
+	s := &hitSetting{cache: c}
+	for i := range clients {
+		cl := hc.newClient(tb, c, i)
+		s.clients = append(s.clients, cl)
+		s.floors = append(s.floors, newFloor(c, cl))
+	}
+	return s
+}
+
+func (s *hitSetting) ours(worker, n int)  { s.clients[worker].ask(s.cache, n) }
+func (s *hitSetting) floor(worker, n int) { s.floors[worker].serve(n) }
+
+// serial returns the two sides for one client.
+func (s *hitSetting) serial() (ours, floor func(n int)) {
+	return func(n int) { s.ours(0, n) }, func(n int) { s.floor(0, n) }
+}
+
+// BenchmarkHit is a request for a page that is there, beside a handler that has the
+// answer ready.
 func BenchmarkHit(b *testing.B) {
-	content := contents(b)
-	for _, name := range []string{"json", "html"} {
-		b.Run("content="+name, func(b *testing.B) {
-			r := request("/"+name, "Accept-Encoding", "gzip, deflate, br")
-			b.Run("by=floor", func(b *testing.B) {
-				fields := map[string][]string{
-					"Content-Type": {"text/html"}, "Content-Encoding": {"gzip"}, "Vary": {"Accept-Encoding"},
-					"Etag": {`"abc-gzip"`}, "Content-Length": {"1000"}, "Cache-Status": {"Accelerator; hit"},
-				}
-				w := &sink{header: http.Header{}}
-				body := content[name][:len(content[name])/4]
-				b.ReportAllocs()
-				for b.Loop() {
-					w.reset()
-					for k, v := range fields {
-						w.header[k] = v
-					}
-					_, _ = w.Write(body)
-				}
-			})
-			for by, open := range stores(b) {
-				b.Run("by="+by, func(b *testing.B) {
-					c := accel.New(handler(content), open())
-					defer c.Close()
-					w := &sink{header: http.Header{}}
-					require.Eventually(b, func() bool {
-						w.reset()
-						c.ServeHTTP(w, r)
-						return bytes.Contains([]byte(w.header.Get("Cache-Status")), []byte("; hit")) && c.Stats().Store.QueueBytes == 0
-					}, 10*time.Second, time.Millisecond)
-					b.ReportAllocs()
-					b.SetBytes(int64(w.bytes))
-					for b.Loop() {
-						w.reset()
-						c.ServeHTTP(w, r)
-					}
+	for _, hc := range hitCases {
+		b.Run(hc.name, func(b *testing.B) {
+			for _, be := range backends {
+				b.Run("store="+be.name, func(b *testing.B) {
+					c := newCache(b, newSite(b, corpus), be.open(b))
+					fill(b, c, max(hc.pages, 1), hc.page)
+					b.Run("serial", func(b *testing.B) {
+						s := hc.setting(b, c, 1)
+						ours, floor := s.serial()
+						turns.Benchmark(b, ours, floor)
+						s.report(b)
+					})
+					b.Run("parallel", func(b *testing.B) {
+						s := hc.setting(b, c, runtime.GOMAXPROCS(0))
+						turns.Benchmark(b, turns.Parallel(len(s.clients), s.ours), turns.Parallel(len(s.clients), s.floor))
+						s.report(b)
+					})
 				})
 			}
 		})
 	}
 }
 
-// BenchmarkMiss is a request that renders, compresses and stores.
-func BenchmarkMiss(b *testing.B) {
-	content := contents(b)
-	for _, name := range []string{"json", "html"} {
-		for by, open := range stores(b) {
-			b.Run("content="+name+"/by="+by, func(b *testing.B) {
-				c := accel.New(handler(content), open())
-				defer c.Close()
-				w := &sink{header: http.Header{}}
-				b.ReportAllocs()
-				b.SetBytes(int64(len(content[name])))
-				n := 0
-				for b.Loop() {
-					w.reset()
-					n++
-					c.ServeHTTP(w, request("/"+name+"?n="+strconv.Itoa(n), "Accept-Encoding", "gzip"))
-				}
-			})
-		}
+// report adds how long the body of an answer is, and fails if there was a miss.
+func (s *hitSetting) report(b *testing.B) {
+	require.True(b, s.clients[0].w.hit(), s.clients[0].w.header.Get("Cache-Status"))
+	sum, answers := 0, s.floors[0].answers
+	for _, a := range answers {
+		sum += len(a.body)
 	}
-}
-
-// BenchmarkInvalidate is a tag of so many entries, made invalid and durable.
-func BenchmarkInvalidate(b *testing.B) {
-	content := contents(b)
-	for _, entries := range []int{1, 1000} {
-		b.Run("entries="+strconv.Itoa(entries), func(b *testing.B) {
-			c := accel.New(handler(content), stores(b)["boltstore"]())
-			defer c.Close()
-			w := &sink{header: http.Header{}}
-			fill := func() {
-				for i := range entries {
-					w.reset()
-					c.ServeHTTP(w, request("/json?n="+strconv.Itoa(i)))
-				}
-				for c.Stats().Store.QueueBytes > 0 {
-				}
-			}
-			b.ReportAllocs()
-			for b.Loop() {
-				b.StopTimer()
-				fill()
-				b.StartTimer()
-				if err := c.InvalidateTag(context.Background(), "all"); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
+	b.ReportMetric(float64(sum)/float64(len(answers)), "sent-B/op")
 }
