@@ -51,7 +51,7 @@ func FuzzDecodeHead(f *testing.F) {
 	f.Add(encodeHead(&accel.Entry{}))
 	f.Add(encodeHead(&accel.Entry{Header: []accel.Field{{}}, Vary: []string{""}, Bodies: []accel.Body{{}}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		e, lengths, err := decodeHead(b)
+		e, lengths, err := decodeHead(b, nil)
 		if err != nil {
 			require.ErrorIs(t, err, ErrDamaged)
 			return
@@ -216,12 +216,12 @@ func TestHostileLengths(t *testing.T) {
 	for i := lists; i < len(head); i++ {
 		for _, n := range []uint64{1 << 10, 1 << 31, 1 << 32, 1<<63 - 1, 1 << 63, math.MaxUint64} {
 			b := binary.AppendUvarint(bytes.Clone(head[:i]), n)
-			_, _, err := decodeHead(append(b, head[i+1:]...))
+			_, _, err := decodeHead(append(b, head[i+1:]...), nil)
 			require.ErrorIs(t, err, ErrDamaged)
 		}
 	}
 	for n := range head {
-		_, _, err := decodeHead(head[:n])
+		_, _, err := decodeHead(head[:n], nil)
 		require.ErrorIs(t, err, ErrDamaged)
 	}
 }

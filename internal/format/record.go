@@ -303,11 +303,11 @@ func (r *reader) fields() []accel.Field {
 	return fields
 }
 
-// decodeHead reads part 0. Bodies come without their data; lengths has how long
-// each is.
-func decodeHead(b []byte) (e *accel.Entry, lengths []uint64, err error) {
+// decodeHead reads part 0. Bodies come without their data; how long each is, is
+// appended to lengths.
+func decodeHead(b []byte, lengths []uint64) (*accel.Entry, []uint64, error) {
 	r := &reader{s: string(b)}
-	e = &accel.Entry{}
+	e := &accel.Entry{}
 	key := r.bytes(KeyLen)
 	if !r.bad {
 		e.Key, _ = ParseKey([]byte(key))
@@ -338,10 +338,9 @@ func decodeHead(b []byte) (e *accel.Entry, lengths []uint64, err error) {
 	e.Header = r.fields()
 	if n := r.count(); n > 0 {
 		e.Bodies = make([]accel.Body, n)
-		lengths = make([]uint64, n)
 		for i := range e.Bodies {
 			e.Bodies[i] = accel.Body{Coding: r.string(), ETag: r.string()}
-			lengths[i] = r.uvarint()
+			lengths = append(lengths, r.uvarint())
 		}
 	}
 	if r.bad || len(r.s) > 0 {

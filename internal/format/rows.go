@@ -83,26 +83,35 @@ func readRecord(b *bolt.Bucket, key []byte, row Row) (*accel.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, lengths, err := decodeHead(head)
+	var lengthsRoom [4]uint64
+	e, lengths, err := decodeHead(head, lengthsRoom[:0])
 	if err != nil {
 		return nil, err
 	}
 	if len(lengths)+1 != int(row.Parts) {
 		return nil, fmt.Errorf("%w: record %d has %d bodies", ErrDamaged, row.ID, len(lengths))
 	}
+	var partsRoom [4][]byte
+	parts, size := partsRoom[:0], 0
 	for i, n := range lengths {
 		at, v := c.Next()
 		if id[8] = byte(i + 1); !bytes.Equal(at, id) {
 			return nil, fmt.Errorf("%w: record %d lacks part %d", ErrDamaged, row.ID, i+1)
 		}
-		data, err := unseal(covered, v)
+		body, err := unseal(covered, v)
 		if err != nil {
 			return nil, err
 		}
-		if uint64(len(data)) != n {
-			return nil, fmt.Errorf("%w: record %d, part %d has %d bytes", ErrDamaged, row.ID, i+1, len(data))
+		if uint64(len(body)) != n {
+			return nil, fmt.Errorf("%w: record %d, part %d has %d bytes", ErrDamaged, row.ID, i+1, len(body))
 		}
-		e.Bodies[i].Data = bytes.Clone(data)
+		parts, size = append(parts, body), size+len(body)
+	}
+	data := make([]byte, 0, size) // all bodies share one piece of memory
+	for i, body := range parts {
+		from := len(data)
+		data = append(data, body...)
+		e.Bodies[i].Data = data[from:len(data):len(data)]
 	}
 	e.At, e.FreshUntil, e.KeepUntil, e.Marks = row.At, row.FreshUntil, row.KeepUntil, row.Marks
 	return e, nil

@@ -171,7 +171,7 @@ func (tx *Tx) Head(row Row) (e *accel.Entry, lengths []int64, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	e, ns, err := decodeHead(head)
+	e, ns, err := decodeHead(head, nil)
 	if err != nil {
 		return nil, nil, err
 	}
