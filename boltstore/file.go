@@ -72,7 +72,11 @@ var (
 func guard(fn func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
-		if r := recover(); r != nil {
+		switch r := recover().(type) {
+		case nil:
+		case error:
+			err = fmt.Errorf("%w: %w", errFault, r)
+		default:
 			err = fmt.Errorf("%w: %v", errFault, r)
 		}
 	}()

@@ -39,15 +39,18 @@ func Copy(dst *bolt.DB, src *bolt.Tx, inode uint64, alive func() bool) error {
 		if err != nil {
 			return err
 		}
-		if err := from.m.ForEach(m.Put); err != nil {
-			return err
+		c := from.m.Cursor()
+		for k, v := c.First(); k != nil; k, v = c.Next() {
+			if err := m.Put(k, v); err != nil {
+				return err
+			}
 		}
 		if err := m.Put(keyMagic, newMagic()); err != nil {
 			return err
 		}
 		meta := from.meta
 		meta.Inode = inode
-		return meta.write(m)
+		return meta.write(m.Put)
 	})
 }
 

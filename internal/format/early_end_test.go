@@ -68,15 +68,17 @@ func TestWalkThatDamageEndsEarlyForgetsNothing(t *testing.T) {
 				// A transaction for each step, as a writer does it.
 				err := error(nil)
 				for from, more := []byte(nil), true; more && err == nil; more = from != nil {
-					err = db.Update(func(btx *bolt.Tx) error {
-						tx, err := format.Begin(btx)
-						if err == nil {
-							_, from, err = tx.SweepMark(r, from, 10)
-						}
-						if err != nil {
-							return err
-						}
-						return tx.Finish()
+					err = recovered(func() error {
+						return db.Update(func(btx *bolt.Tx) error {
+							tx, err := format.Begin(btx)
+							if err == nil {
+								_, from, err = tx.SweepMark(r, from, 10)
+							}
+							if err != nil {
+								return err
+							}
+							return tx.Finish()
+						})
 					})
 				}
 				if err != nil {

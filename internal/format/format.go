@@ -149,7 +149,7 @@ func Create(btx *bolt.Tx, inode, seq, floor uint64) error {
 	if err := m.Put(keyMagic, newMagic()); err != nil {
 		return err
 	}
-	return Meta{Inode: inode, Seq: seq, Floor: floor, Swept: floor, Clean: true}.write(m)
+	return Meta{Inode: inode, Seq: seq, Floor: floor, Swept: floor, Clean: true}.write(m.Put)
 }
 
 // newMagic is m.magic of a file that did not exist before.
@@ -194,7 +194,9 @@ func parseMagic(v []byte) (version int, uuid []byte, err error) {
 // Tx is a transaction on a cache database. It is as short-lived, and as little
 // safe for concurrent use, as the bbolt transaction inside.
 type Tx struct {
-	m, k, b, x, t, g *bolt.Bucket
+	m, k, b, x, t, g tree
+
+	root stem
 
 	meta    Meta
 	changed bool         // rows were written or deleted
@@ -204,16 +206,22 @@ type Tx struct {
 // Begin looks the buckets up. For a writable transaction, Finish must be called
 // before it is committed.
 func Begin(btx *bolt.Tx) (*Tx, error) {
-	tx := &Tx{
-		m: btx.Bucket(bucketM), k: btx.Bucket(bucketK), b: btx.Bucket(bucketB),
-		x: btx.Bucket(bucketX), t: btx.Bucket(bucketT), g: btx.Bucket(bucketG),
-	}
-	if tx.m == nil || tx.k == nil || tx.b == nil || tx.x == nil || tx.t == nil || tx.g == nil {
-		return nil, fmt.Errorf("%w: a bucket is missing", ErrDamaged)
+	tx := &Tx{root: stemOf(btx, mappingOf(btx))}
+	for _, b := range []struct {
+		name []byte
+		tree *tree
+	}{
+		{bucketM, &tx.m}, {bucketK, &tx.k}, {bucketB, &tx.b},
+		{bucketX, &tx.x}, {bucketT, &tx.t}, {bucketG, &tx.g},
+	} {
+		var err error
+		if *b.tree, err = tx.root.open(btx, b.name); err != nil {
+			return nil, err
+		}
 	}
 	// Ids only grow, so b is only appended to; the other buckets are written
 	// everywhere, where full pages would split at once.
-	tx.b.FillPercent = 0.95
+	tx.b.b.FillPercent = 0.95
 	var err error
 	if tx.meta, err = tx.readMeta(); err != nil {
 		return nil, err
@@ -280,10 +288,10 @@ func (m Meta) rows() (rows [][2][]byte, sum []byte) {
 	return rows, binary.BigEndian.AppendUint32(nil, crc)
 }
 
-func (m Meta) write(b *bolt.Bucket) error {
+func (m Meta) write(put func(k, v []byte) error) error {
 	rows, sum := m.rows()
 	for _, kv := range append(rows, [2][]byte{keySum, sum}) {
-		if err := b.Put(kv[0], kv[1]); err != nil {
+		if err := put(kv[0], kv[1]); err != nil {
 			return err
 		}
 	}
@@ -316,4 +324,4 @@ func (tx *Tx) SetBudget(share uint64) { tx.meta.Budget = share }
 func (tx *Tx) SetClean(clean bool) { tx.meta.Clean = clean }
 
 // Finish writes bucket m. It is the last call of a writable transaction.
-func (tx *Tx) Finish() error { return tx.meta.write(tx.m) }
+func (tx *Tx) Finish() error { return tx.meta.write(tx.m.Put) }

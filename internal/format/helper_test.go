@@ -2,6 +2,7 @@ package format_test
 
 import (
 	"bytes"
+	"fmt"
 
 	"github.com/stretchr/testify/require"
 	bolt "go.etcd.io/bbolt"
@@ -74,4 +75,17 @@ func verify(t tester, tx *format.Tx) {
 
 func examine(b []byte) (format.Look, error) {
 	return format.Examine(bytes.NewReader(b), int64(len(b)))
+}
+
+// recovered runs fn, and returns what it panics with as an error.
+func recovered(fn func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			var ok bool
+			if err, ok = r.(error); !ok {
+				err = fmt.Errorf("panic: %v", r)
+			}
+		}
+	}()
+	return fn()
 }

@@ -22,15 +22,28 @@ import (
 // does lead to it: it is silent damage that hides it there, and the mark may have
 // struck it.
 func Get(btx *bolt.Tx, key accel.Key, vary []string, swept uint64) (e *accel.Entry, row Row, names []string, err error) {
-	k, b := btx.Bucket(bucketK), btx.Bucket(bucketB)
-	if k == nil || b == nil {
-		return nil, row, nil, fmt.Errorf("%w: a bucket is missing", ErrDamaged)
+	m := mappingOf(btx)
+	root := stemOf(btx, m)
+	k, err := root.bucket(bucketK)
+	if err != nil {
+		return nil, row, nil, err
+	}
+	b, err := root.bucket(bucketB)
+	if err != nil {
+		return nil, row, nil, err
 	}
 	var kb [KeyLen]byte
 	AppendKey(kb[:0], key)
-	v := k.Get(kb[:])
+	v, err := k.value(kb[:])
+	if err != nil {
+		return nil, row, nil, err
+	}
 	if v == nil {
-		if v := k.Get(kb[:resourceLen]); v != nil {
+		v, err := k.value(kb[:resourceLen])
+		if err != nil {
+			return nil, row, nil, err
+		}
+		if v != nil {
 			all, err := decodeVariants(kb[:resourceLen], v)
 			if err != nil {
 				return nil, row, nil, err
@@ -50,33 +63,49 @@ func Get(btx *bolt.Tx, key accel.Key, vary []string, swept uint64) (e *accel.Ent
 	if !slices.Equal(e.Vary, vary) {
 		return nil, row, e.Vary, ErrNotFound
 	}
-	if row.At.N < swept && !indexed(btx.Bucket(bucketT), row) {
-		return nil, row, nil, fmt.Errorf("%w: the index of tags does not lead to record %d", ErrDamaged, row.ID)
+	if row.At.N < swept {
+		if err := indexed(root, row); err != nil {
+			return nil, row, nil, err
+		}
 	}
 	return e, row, nil, nil
 }
 
-// indexed reports whether each of an entry's tags leads to it.
-func indexed(t *bolt.Bucket, row Row) bool {
+// indexed returns an error if not each of an entry's tags leads to it.
+func indexed(root stem, row Row) error {
+	t, err := root.bucket(bucketT)
+	if err != nil {
+		return err
+	}
 	var tk [16]byte
 	binary.BigEndian.PutUint64(tk[8:], row.ID)
 	for _, h := range tagMarks(row.Marks) {
 		binary.BigEndian.PutUint64(tk[:], uint64(h))
-		if t == nil || t.Get(tk[:]) == nil {
-			return false
+		if v, err := t.value(tk[:]); err != nil {
+			return err
+		} else if v == nil {
+			return fmt.Errorf("%w: the index of tags does not lead to record %d", ErrDamaged, row.ID)
 		}
 	}
-	return true
+	return nil
 }
 
-func readRecord(b *bolt.Bucket, key []byte, row Row) (*accel.Entry, error) {
+// A source is a bucket: a stem is one as it was when the transaction began, a tree as
+// the transaction has it.
+type source interface {
+	value(key []byte) ([]byte, error)
+}
+
+func readRecord[S source](b S, key []byte, row Row) (*accel.Entry, error) {
 	// The key of a part in the bucket is the end of what its checksum covers.
 	var room [KeyLen + 9]byte
 	covered := appendBodyKey(room[:0], key, row.ID, 0)
 	id := covered[KeyLen:]
-	c := b.Cursor()
-	at, v := c.Seek(id)
-	if !bytes.Equal(at, id) {
+	v, err := b.value(id)
+	if err != nil {
+		return nil, err
+	}
+	if v == nil {
 		return nil, fmt.Errorf("%w: no record %d", ErrDamaged, row.ID)
 	}
 	head, err := unseal(covered, v)
@@ -94,8 +123,12 @@ func readRecord(b *bolt.Bucket, key []byte, row Row) (*accel.Entry, error) {
 	var partsRoom [4][]byte
 	parts, size := partsRoom[:0], 0
 	for i, n := range lengths {
-		at, v := c.Next()
-		if id[8] = byte(i + 1); !bytes.Equal(at, id) {
+		id[8] = byte(i + 1)
+		v, err := b.value(id)
+		if err != nil {
+			return nil, err
+		}
+		if v == nil {
 			return nil, fmt.Errorf("%w: record %d lacks part %d", ErrDamaged, row.ID, i+1)
 		}
 		body, err := unseal(covered, v)
@@ -189,7 +222,7 @@ func (tx *Tx) Put(e *accel.Entry, staleSince time.Time) error {
 	if err := tx.addVariant(e); err != nil {
 		return err
 	}
-	id, err := tx.b.NextSequence()
+	id, err := tx.b.b.NextSequence()
 	if err != nil {
 		return err
 	}
@@ -481,9 +514,9 @@ type Standing struct {
 // Stands tells what a Put at a key, with these Vary names, would replace.
 func Stands(btx *bolt.Tx, key accel.Key, vary []string) (Standing, error) {
 	var st Standing
-	k := btx.Bucket(bucketK)
-	if k == nil {
-		return st, fmt.Errorf("%w: a bucket is missing", ErrDamaged)
+	k, err := stemOf(btx, mappingOf(btx)).open(btx, bucketK)
+	if err != nil {
+		return st, err
 	}
 	rk := resourceKey(key)
 	others := len(vary) > 0 // without a row of variants, what stands has no names

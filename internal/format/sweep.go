@@ -9,8 +9,6 @@ import (
 	"slices"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
-
 	"github.com/accelhttp/accelerator/accel"
 	"github.com/accelhttp/accelerator/internal/marks"
 )
@@ -158,7 +156,7 @@ var errOrder = fmt.Errorf("%w: rows are out of order", ErrDamaged)
 //
 // In pages that this transaction has emptied bbolt's cursor does not end when it
 // goes back. Then the look is left out: it is for walks in transactions of their own.
-func (tx *Tx) seek(c *bolt.Cursor, from []byte) (k, v []byte, err error) {
+func (tx *Tx) seek(c *cursor, from []byte) (k, v []byte, err error) {
 	if k, v = c.Seek(from); tx.changed {
 		return k, v, nil
 	}
@@ -184,7 +182,7 @@ func (tx *Tx) seek(c *bolt.Cursor, from []byte) (k, v []byte, err error) {
 // ended looks whether a walk over the rows under a prefix has come to their end,
 // after last and before k. A key that damage has changed ends it early, and so does
 // a page that belongs elsewhere.
-func (tx *Tx) ended(c *bolt.Cursor, prefix, last, k []byte) error {
+func (tx *Tx) ended(c *cursor, prefix, last, k []byte) error {
 	if tx.changed {
 		return nil // see seek
 	}
@@ -390,13 +388,16 @@ func (tx *Tx) HasMark(m accel.Mark) bool { return tx.g.Get(markKey(m)) != nil }
 // ResetMarks empties bucket g, whole or not: the floor stands for everything that
 // was in it.
 func (tx *Tx) ResetMarks() error {
-	btx := tx.g.Tx()
-	err := btx.DeleteBucket(bucketG)
-	if err != nil {
+	btx := tx.g.b.Tx()
+	if err := tx.g.whole(); err != nil {
+		return err
+	}
+	if err := btx.DeleteBucket(bucketG); err != nil {
 		return err
 	}
 	tx.meta.Marks, tx.meta.marksSum = 0, 0
-	tx.g, err = btx.CreateBucket(bucketG)
+	b, err := btx.CreateBucket(bucketG)
+	tx.g = tree{b: b}
 	return err
 }
 

@@ -378,8 +378,8 @@ func (v *verifier) records() {
 		id, part := binary.BigEndian.Uint64(k), int(k[8])
 		if part == 0 || id != last {
 			last, parts, owned = id, 0, false
-			if id > v.tx.b.Sequence() {
-				v.fault(bucketB, k, "%w: id above the last one given out, %d", ErrDamaged, v.tx.b.Sequence())
+			if id > v.tx.b.b.Sequence() {
+				v.fault(bucketB, k, "%w: id above the last one given out, %d", ErrDamaged, v.tx.b.b.Sequence())
 			}
 			if part == 0 && len(val) >= sealLen+KeyLen {
 				row, ok := v.leads(val[sealLen:sealLen+KeyLen], id)

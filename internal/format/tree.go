@@ -1,0 +1,446 @@
+package format
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"sort"
+	"unsafe"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// bbolt follows the pages of a file wherever they lead: round in a circle until the
+// stack is full, which ends the process, or until there is no memory. The file was
+// examined when it was opened; but it may be damaged while it is open: a disk loses a
+// write, somebody writes over it. So nothing asks bbolt for a key before the way to
+// it was gone by the following, which knows how long a way can be, and what stands at
+// its beginning and end.
+
+// maxDepth is how many levels a tree has at most. With two elements on a page, these
+// would be four billion pages.
+const maxDepth = 32
+
+// A mapping is the file as a transaction has it: what was committed when it began. Its
+// pages stay as they are, and where they are, until the transaction is over, or is
+// committed.
+type mapping struct {
+	data     []byte
+	pageSize int64
+}
+
+func mappingOf(btx *bolt.Tx) *mapping {
+	info := btx.DB().Info()
+	// The address is that of no Go object, which a plain conversion would have it
+	// checked for.
+	data := *(*unsafe.Pointer)(unsafe.Pointer(&info.Data))
+	return &mapping{unsafe.Slice((*byte)(data), btx.Size()), int64(info.PageSize)}
+}
+
+// A page is one of the file's, with its overflow, or that of an inline bucket.
+type page []byte
+
+func (p page) flags() uint16 { return native.Uint16(p[8:]) }
+func (p page) count() int    { return int(native.Uint16(p[10:])) }
+
+// page returns a page whose header says what it should.
+func (m *mapping) page(id uint64) (page, error) {
+	if id >= uint64(len(m.data))/uint64(m.pageSize) {
+		return nil, fmt.Errorf("%w: page %d is beyond the end", ErrDamaged, id)
+	}
+	rest := m.data[int64(id)*m.pageSize:]
+	if got := native.Uint64(rest); got != id {
+		return nil, fmt.Errorf("%w: page %d says it is %d", ErrDamaged, id, got)
+	}
+	n := (1 + int64(native.Uint32(rest[12:]))) * m.pageSize
+	if n > int64(len(rest)) {
+		return nil, fmt.Errorf("%w: page %d overflows the file", ErrDamaged, id)
+	}
+	return page(rest[:n]), nil
+}
+
+// key returns the key of the i-th element of a branch or a leaf.
+func (p page) key(i int) ([]byte, error) {
+	at := pageHeader + i*branchElem // as long as leafElem
+	if i >= p.count() || at+branchElem > len(p) {
+		return nil, fmt.Errorf("%w: a page of %d elements", ErrDamaged, p.count())
+	}
+	where := p[at:]
+	if p.flags() == flagLeaf {
+		where = where[4:] // behind its flags
+	}
+	from := uint64(at) + uint64(native.Uint32(where))
+	to := from + uint64(native.Uint32(where[4:]))
+	if to > uint64(len(p)) {
+		return nil, fmt.Errorf("%w: an element out of its page", ErrDamaged)
+	}
+	return p[from:to], nil
+}
+
+// value returns the value of the i-th element of a leaf, and its flags.
+func (p page) value(i int) (v []byte, flags uint32, err error) {
+	k, err := p.key(i)
+	if err != nil {
+		return nil, 0, err
+	}
+	e := p[pageHeader+i*leafElem:]
+	from := uint64(pageHeader+i*leafElem) + uint64(native.Uint32(e[4:])) + uint64(len(k))
+	to := from + uint64(native.Uint32(e[12:]))
+	if to > uint64(len(p)) {
+		return nil, 0, fmt.Errorf("%w: an element out of its page", ErrDamaged)
+	}
+	return p[from:to], native.Uint32(e), nil
+}
+
+func (p page) child(i int) uint64 { return native.Uint64(p[pageHeader+i*branchElem+8:]) }
+
+// search returns the first element that is not below key, as bbolt finds it, also
+// where the keys are not in order.
+func (p page) search(key []byte) (i int, exact bool, err error) {
+	i = sort.Search(p.count(), func(i int) bool {
+		k, e := p.key(i)
+		if e != nil {
+			err = e
+			return true
+		}
+		c := bytes.Compare(k, key)
+		exact = exact || c == 0
+		return c >= 0
+	})
+	return i, exact, err
+}
+
+// enter returns a page that begins with the key that its parent has for it.
+func (m *mapping) enter(at side) (page, error) {
+	p, err := m.page(at.id)
+	if err != nil {
+		return nil, err
+	}
+	switch f := p.flags(); {
+	case f != flagLeaf && f != flagBranch, f == flagBranch && p.count() == 0:
+		return nil, fmt.Errorf("%w: page %d has flags %#x and %d elements", ErrDamaged, at.id, f, p.count())
+	case at.first == nil || p.count() == 0:
+		return p, nil
+	}
+	switch k, err := p.key(0); {
+	case err != nil:
+		return nil, err
+	case !bytes.Equal(k, at.first):
+		return nil, fmt.Errorf("%w: page %d does not begin where it should", ErrDamaged, at.id)
+	}
+	return p, nil
+}
+
+// inOrder looks whether the keys ascend from first, and stay below next; nil is any.
+func (p page) inOrder(id uint64, first, next []byte) error {
+	for i := range p.count() {
+		k, err := p.key(i)
+		if err == nil {
+			err = inOrder(id, i, k, first, next)
+		}
+		if err != nil {
+			return err
+		}
+		first = k
+	}
+	return nil
+}
+
+// A way is where a look for a key came by: the leaf on which it is, or would be, and
+// the pages beside the way, by which the leaves before and after that are reached.
+type way struct {
+	leaf          page
+	before, after side
+}
+
+// A side is a page beside a way, and the key with which it begins; nil if there is
+// none.
+type side struct {
+	id    uint64
+	first []byte
+}
+
+func (p page) side(i int) (s side, err error) {
+	if s.first, err = p.key(i); err == nil {
+		s.id = p.child(i)
+	}
+	return s, err
+}
+
+// way goes the way to a key. If it is to be in order, so are the keys of each page that
+// it comes by, and within what its parent has for it: who goes on from there comes to
+// the pages beside the way, and to no others.
+func (m *mapping) way(root uint64, key []byte, inOrder bool) (w way, err error) {
+	at := side{id: root}
+	for range maxDepth {
+		p, err := m.enter(at)
+		if err == nil && inOrder {
+			err = p.inOrder(at.id, at.first, w.after.first)
+		}
+		if err != nil || p.flags() == flagLeaf {
+			w.leaf = p
+			return w, err
+		}
+		i, exact, err := p.search(key)
+		if !exact && i > 0 {
+			i--
+		}
+		if err == nil && i > 0 {
+			w.before, err = p.side(i - 1)
+		}
+		if err == nil && i+1 < p.count() {
+			w.after, err = p.side(i + 1)
+		}
+		if err == nil {
+			at, err = p.side(i)
+		}
+		if err != nil {
+			return w, err
+		}
+	}
+	return w, errDepth
+}
+
+var errDepth = fmt.Errorf("%w: a tree of more than %d levels", ErrDamaged, maxDepth)
+
+// edge goes the way to the first key below a page, or to the last.
+func (m *mapping) edge(at side, last bool) error {
+	for range maxDepth {
+		p, err := m.enter(at)
+		if err != nil || p.flags() == flagLeaf {
+			return err
+		}
+		i := 0
+		if last {
+			i = p.count() - 1
+		}
+		if at, err = p.side(i); err != nil {
+			return err
+		}
+	}
+	return errDepth
+}
+
+// all goes every way.
+func (m *mapping) all(root uint64) error {
+	seen := pageSet{}
+	var down func(at side, depth int) error
+	down = func(at side, depth int) error {
+		switch {
+		case depth == maxDepth:
+			return errDepth
+		case !seen.add(at.id):
+			return fmt.Errorf("%w: page %d is reached twice", ErrDamaged, at.id)
+		}
+		p, err := m.enter(at)
+		if err != nil || p.flags() == flagLeaf {
+			return err
+		}
+		for i := range p.count() {
+			next, err := p.side(i)
+			if err == nil {
+				err = down(next, depth+1)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return down(side{id: root}, 0)
+}
+
+// A stem is a bucket as it is read without bbolt, which allocates nothing.
+type stem struct {
+	m      *mapping
+	root   uint64
+	inline page // of a small bucket, which lies in its parent; nil if it does not
+}
+
+// stemOf is the bucket of the buckets.
+func stemOf(btx *bolt.Tx, m *mapping) stem {
+	return stem{m: m, root: uint64(btx.Cursor().Bucket().Root())}
+}
+
+// get returns the value of a key, nil if there is none. It points into the file.
+func (s stem) get(key []byte) (v []byte, flags uint32, err error) {
+	p := s.inline
+	if p == nil {
+		w, err := s.m.way(s.root, key, false)
+		if err != nil {
+			return nil, 0, err
+		}
+		p = w.leaf
+	}
+	i, exact, err := p.search(key)
+	if err != nil || !exact || i >= p.count() {
+		return nil, 0, err
+	}
+	switch k, err := p.key(i); {
+	case err != nil:
+		return nil, 0, err
+	case !bytes.Equal(k, key):
+		return nil, 0, nil
+	}
+	return p.value(i)
+}
+
+func (s stem) value(key []byte) ([]byte, error) {
+	v, _, err := s.get(key)
+	return v, err
+}
+
+// bucket returns a bucket in s.
+func (s stem) bucket(name []byte) (stem, error) {
+	v, flags, err := s.get(name)
+	switch {
+	case err != nil:
+		return stem{}, err
+	case v == nil || flags&bucketElem == 0:
+		return stem{}, fmt.Errorf("%w: %s", errNoBucket, name)
+	case len(v) < 16:
+		return stem{}, fmt.Errorf("%w: bucket of %d bytes", ErrDamaged, len(v))
+	}
+	b := stem{m: s.m, root: native.Uint64(v)}
+	if b.root == 0 {
+		if b.inline = page(v[16:]); len(b.inline) < pageHeader || b.inline.flags() != flagLeaf {
+			return stem{}, fmt.Errorf("%w: inline bucket", ErrDamaged)
+		}
+	}
+	return b, nil
+}
+
+var errNoBucket = fmt.Errorf("%w: a bucket is missing", ErrDamaged)
+
+// A tree is a bucket that bbolt is asked of only where the way is sound. Where it is
+// not, the methods panic with an error that wraps ErrDamaged: everybody who calls
+// bbolt has to recover from its panics in any case.
+type tree struct {
+	b    *bolt.Bucket
+	stem stem
+}
+
+// open returns a bucket in s.
+func (s stem) open(btx *bolt.Tx, name []byte) (tree, error) {
+	b, err := s.bucket(name)
+	if err != nil && !errors.Is(err, errNoBucket) {
+		return tree{}, err
+	}
+	t := tree{btx.Bucket(name), b}
+	if t.b == nil {
+		return tree{}, fmt.Errorf("%w: %s", errNoBucket, name)
+	}
+	return t, nil // perhaps made by this very transaction
+}
+
+func (t tree) sound(key []byte) {
+	if t.stem.inline == nil && t.stem.root != 0 {
+		if _, err := t.stem.m.way(t.stem.root, key, false); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// whole looks at every way, which bbolt goes when it deletes the bucket.
+func (t tree) whole() error {
+	if t.stem.inline != nil || t.stem.root == 0 {
+		return nil
+	}
+	return t.stem.m.all(t.stem.root)
+}
+
+func (t tree) Get(key []byte) []byte {
+	t.sound(key)
+	return t.b.Get(key)
+}
+
+func (t tree) value(key []byte) ([]byte, error) { return t.Get(key), nil }
+
+func (t tree) Put(key, value []byte) error {
+	t.sound(key)
+	return t.b.Put(key, value)
+}
+
+func (t tree) Delete(key []byte) error {
+	t.sound(key)
+	return t.b.Delete(key)
+}
+
+// Cursor returns one that looks ahead by a leaf. It does not see where a transaction
+// has emptied leaves, and is not to be used across these.
+func (t tree) Cursor() *cursor { return &cursor{t: t, c: t.b.Cursor()} }
+
+// A cursor is to be moved by Seek, First or Last before it is moved on.
+type cursor struct {
+	t tree
+	c *bolt.Cursor
+
+	at     []byte // the key that it is at
+	way    way    // to a key on the leaf that it is at
+	simple bool   // there is only that leaf
+}
+
+// look looks at the way to a key, and to the leaf after its own.
+func (c *cursor) look(key []byte) {
+	s := c.t.stem
+	if c.simple = s.inline != nil || s.root == 0; c.simple {
+		return
+	}
+	var err error
+	if c.way, err = s.m.way(s.root, key, true); err == nil && c.way.after.first != nil {
+		err = s.m.edge(c.way.after, false)
+	}
+	if err != nil {
+		panic(err)
+	}
+}
+
+// is notes that the cursor is at a key, and looks further if that is ahead of what was
+// looked at.
+func (c *cursor) is(k, v []byte) ([]byte, []byte) {
+	if c.at = k; k != nil && !c.simple && c.way.after.first != nil && bytes.Compare(k, c.way.after.first) >= 0 {
+		c.look(k)
+	}
+	return k, v
+}
+
+func (c *cursor) Seek(key []byte) (k, v []byte) {
+	c.look(key)
+	return c.is(c.c.Seek(key))
+}
+
+func (c *cursor) First() (k, v []byte) { return c.Seek(nil) }
+
+func (c *cursor) Next() (k, v []byte) { return c.is(c.c.Next()) }
+
+func (c *cursor) Last() (k, v []byte) {
+	if c.simple = c.t.stem.inline != nil || c.t.stem.root == 0; !c.simple {
+		if err := c.t.stem.m.edge(side{id: c.t.stem.root}, true); err != nil {
+			panic(err)
+		}
+	}
+	if k, v = c.c.Last(); k != nil {
+		c.look(k)
+	}
+	c.at = k
+	return k, v
+}
+
+func (c *cursor) Prev() (k, v []byte) {
+	// It leaves the leaf only from its first key.
+	leaves := false
+	if w := c.way; !c.simple && w.before.first != nil {
+		first, err := w.leaf.key(0)
+		if leaves = w.leaf.count() == 0 || err == nil && bytes.Compare(c.at, first) <= 0; leaves {
+			err = c.t.stem.m.edge(w.before, true)
+		}
+		if err != nil {
+			panic(err)
+		}
+	}
+	if k, v = c.c.Prev(); k != nil && leaves {
+		c.look(k)
+	}
+	c.at = k
+	return k, v
+}
