@@ -30,6 +30,11 @@ const (
 // pages, and what a transaction changes is in memory until it is over.
 const maxStep = 250
 
+// minStep is how many entries a step deletes at least, where there is room for it. On
+// a disk whose syncs alone take longer than a transaction should, smaller steps would
+// make it no faster, and sweeping fall behind what expires.
+const minStep = 64
+
 // shareEvery is how often the sweeper does a step while one invalidation follows
 // another. They are not to wait long, but what they leave behind must not pile up:
 // a step takes hurriedTx, a fifth of the time.
@@ -148,7 +153,7 @@ func (f *file) timed(fn func(*format.Tx) (n int, changed bool, err error)) (n in
 	switch took := time.Since(start); {
 	case n == 0:
 	case took > target:
-		f.limit = max(f.limit/2, 8)
+		f.limit = max(f.limit/2, min(f.limit, minStep))
 	case took < target/2 && n >= f.limit:
 		f.limit = min(f.limit*2, maxStep)
 	}
