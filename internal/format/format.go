@@ -207,6 +207,11 @@ type Tx struct {
 // before it is committed.
 func Begin(btx *bolt.Tx) (*Tx, error) {
 	tx := &Tx{root: stemOf(btx, mappingOf(btx))}
+	if btx.Writable() {
+		if err := tx.root.m.freelist(uint64(btx.ID()) - 1); err != nil {
+			return nil, err
+		}
+	}
 	for _, b := range []struct {
 		name []byte
 		tree *tree

@@ -412,7 +412,11 @@ func (p *pages) branches(v []byte) error {
 	}
 	root := native.Uint64(v)
 	if root == 0 {
-		return p.bucket(v, func(uint32, []byte, []byte) {})
+		nested := false
+		if err := p.bucket(v, func(flags uint32, _, _ []byte) { nested = nested || flags != 0 }); err != nil || !nested {
+			return err
+		}
+		return fmt.Errorf("%w: a bucket in a bucket", ErrDamaged)
 	}
 	depth := 0
 	for id := root; ; depth++ {
@@ -524,6 +528,9 @@ func (p *pages) leafPage(id uint64, first, next []byte) error {
 		to := from + uint64(native.Uint32(e[8:]))
 		if to+uint64(native.Uint32(e[12:])) > end || to-from > maxKey {
 			return fmt.Errorf("%w: leaf element out of page %d", ErrDamaged, id)
+		}
+		if native.Uint32(e) != 0 {
+			return fmt.Errorf("%w: a bucket on page %d", ErrDamaged, id)
 		}
 		var key []byte
 		if to <= uint64(ps) {

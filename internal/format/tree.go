@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"unsafe"
 
@@ -27,6 +28,7 @@ const maxDepth = 32
 type mapping struct {
 	data     []byte
 	pageSize int64
+	seen     pageSet // whose elements were all looked at
 }
 
 func mappingOf(btx *bolt.Tx) *mapping {
@@ -34,7 +36,34 @@ func mappingOf(btx *bolt.Tx) *mapping {
 	// The address is that of no Go object, which a plain conversion would have it
 	// checked for.
 	data := *(*unsafe.Pointer)(unsafe.Pointer(&info.Data))
-	return &mapping{unsafe.Slice((*byte)(data), btx.Size()), int64(info.PageSize)}
+	return &mapping{data: unsafe.Slice((*byte)(data), btx.Size()), pageSize: int64(info.PageSize)}
+}
+
+// freelist looks at the free list of the transaction txid, the last that was committed.
+// bbolt frees its pages when it commits the next, and reads it again if it cannot.
+func (m *mapping) freelist(txid uint64) error {
+	for id := range int64(2) {
+		b := m.data[id*m.pageSize+pageHeader:]
+		if native.Uint64(b[48:]) != txid {
+			continue
+		}
+		p, err := m.page(native.Uint64(b[32:]))
+		if err != nil {
+			return err
+		}
+		n := uint64(p.count())
+		if n == 0xFFFF {
+			n = native.Uint64(p[pageHeader:])
+			if n < 1<<40 {
+				n++
+			}
+		}
+		if p.flags() != flagFree || n > uint64(len(p)-pageHeader)/8 {
+			return fmt.Errorf("%w: free list of %d pages", ErrDamaged, n)
+		}
+		return nil
+	}
+	return fmt.Errorf("%w: no meta", ErrDamaged)
 }
 
 // A page is one of the file's, with its overflow, or that of an inline bucket.
@@ -110,16 +139,132 @@ func (p page) search(key []byte) (i int, exact bool, err error) {
 	return i, exact, err
 }
 
+// fits reports whether a page is as large as its elements need: bbolt makes it no larger.
+func (p page) fits(pageSize int64) bool {
+	end := uint64(pageHeader)
+	if n := p.count(); n > 0 {
+		k, err := p.key(n - 1)
+		if err != nil {
+			return false
+		}
+		e := p[pageHeader+(n-1)*leafElem:]
+		if end += uint64(n-1) * leafElem; p.flags() == flagLeaf {
+			end += uint64(native.Uint32(e[4:])) + uint64(native.Uint32(e[12:]))
+		} else {
+			end += uint64(native.Uint32(e))
+		}
+		end += uint64(len(k))
+	}
+	ps := uint64(pageSize)
+	return (end+ps-1)/ps*ps == uint64(len(p))
+}
+
+// whole looks at every element of a page that bbolt reads all of, to write it anew.
+func (p page) whole(id uint64) error {
+	for i := range p.count() {
+		var err error
+		if p.flags() == flagLeaf {
+			_, _, err = p.value(i)
+		} else {
+			_, err = p.key(i)
+		}
+		if err != nil {
+			return fmt.Errorf("page %d: %w", id, err)
+		}
+	}
+	return nil
+}
+
+// elements looks at every element of a page, once in a transaction.
+func (m *mapping) elements(id uint64, p page) error {
+	if m.seen == nil {
+		m.seen = pageSet{}
+	}
+	if !m.seen.add(id) {
+		return nil
+	}
+	return p.whole(id)
+}
+
+// touch looks at what bbolt reads when it changes a key and, if it deletes it, merges the
+// pages on the way to it with those beside them.
+func (m *mapping) touch(root uint64, key []byte, beside bool) error {
+	at := side{id: root}
+	var ids [maxDepth]uint64
+	for depth := range maxDepth {
+		ids[depth] = at.id
+		p, err := m.enter(at)
+		if err == nil {
+			err = m.elements(at.id, p)
+		}
+		if err != nil || p.flags() == flagLeaf {
+			return err
+		}
+		i, exact, err := p.search(key)
+		if !exact && i > 0 {
+			i--
+		}
+		if err == nil {
+			at, err = p.side(i)
+		}
+		if err != nil {
+			return err
+		}
+		for _, j := range []int{i - 1, i + 1} {
+			if !beside || j < 0 || j >= p.count() {
+				continue
+			}
+			s, err := p.side(j)
+			if err != nil {
+				return err
+			}
+			if err := m.beside(s, at, ids[:depth+1]); err != nil {
+				return err
+			}
+		}
+	}
+	return errDepth
+}
+
+// beside looks at a page beside the way: it is to be of the kind of the one that the way
+// goes by, and not to lead back to the way.
+func (m *mapping) beside(s, at side, above []uint64) error {
+	q, err := m.enter(s)
+	if err == nil {
+		err = m.elements(s.id, q)
+	}
+	if err != nil {
+		return err
+	}
+	p, err := m.enter(at)
+	if err != nil {
+		return err
+	}
+	if p.flags() != q.flags() {
+		return fmt.Errorf("%w: pages %d and %d are on one level", ErrDamaged, s.id, at.id)
+	}
+	for i := 0; q.flags() == flagBranch && i < q.count(); i++ {
+		if c := q.child(i); c == s.id || c == at.id || slices.Contains(above, c) {
+			return fmt.Errorf("%w: page %d leads to %d", ErrDamaged, s.id, c)
+		}
+	}
+	return nil
+}
+
 // enter returns a page that begins with the key that its parent has for it.
 func (m *mapping) enter(at side) (page, error) {
 	p, err := m.page(at.id)
 	if err != nil {
 		return nil, err
 	}
+	// What bbolt keeps to: a page is as large as it must be, and none below a branch is
+	// empty.
 	switch f := p.flags(); {
 	case f != flagLeaf && f != flagBranch, f == flagBranch && p.count() == 0:
 		return nil, fmt.Errorf("%w: page %d has flags %#x and %d elements", ErrDamaged, at.id, f, p.count())
-	case at.first == nil || p.count() == 0:
+	case !p.fits(m.pageSize):
+		return nil, fmt.Errorf("%w: page %d is of another size than its elements", ErrDamaged, at.id)
+	case at.first == nil:
 		return p, nil
 	}
 	switch k, err := p.key(0); {
@@ -221,6 +366,19 @@ func (m *mapping) edge(at side, last bool) error {
 	return errDepth
 }
 
+// plain looks whether a leaf has rows only, and no buckets.
+func (p page) plain(id uint64) error {
+	for i := range p.count() {
+		switch _, flags, err := p.value(i); {
+		case err != nil:
+			return err
+		case flags != 0:
+			return fmt.Errorf("%w: a bucket on page %d", ErrDamaged, id)
+		}
+	}
+	return nil
+}
+
 // all goes every way.
 func (m *mapping) all(root uint64) error {
 	seen := pageSet{}
@@ -233,6 +391,9 @@ func (m *mapping) all(root uint64) error {
 			return fmt.Errorf("%w: page %d is reached twice", ErrDamaged, at.id)
 		}
 		p, err := m.enter(at)
+		if err == nil && p.flags() == flagLeaf {
+			err = p.plain(at.id)
+		}
 		if err != nil || p.flags() == flagLeaf {
 			return err
 		}
@@ -341,9 +502,25 @@ func (t tree) sound(key []byte) {
 	}
 }
 
+// touch is sound for what is written: bbolt then reads whole pages, and those beside.
+func (t tree) touch(key []byte, beside bool) {
+	var err error
+	if t.stem.inline != nil {
+		err = t.stem.inline.whole(0)
+	} else if t.stem.root != 0 {
+		err = t.stem.m.touch(t.stem.root, key, beside)
+	}
+	if err != nil {
+		panic(err)
+	}
+}
+
 // whole looks at every way, which bbolt goes when it deletes the bucket.
 func (t tree) whole() error {
-	if t.stem.inline != nil || t.stem.root == 0 {
+	switch {
+	case t.stem.inline != nil:
+		return t.stem.inline.plain(0)
+	case t.stem.root == 0:
 		return nil
 	}
 	return t.stem.m.all(t.stem.root)
@@ -357,17 +534,17 @@ func (t tree) Get(key []byte) []byte {
 func (t tree) value(key []byte) ([]byte, error) { return t.Get(key), nil }
 
 func (t tree) Put(key, value []byte) error {
-	t.sound(key)
+	t.touch(key, false)
 	return t.b.Put(key, value)
 }
 
 func (t tree) Delete(key []byte) error {
-	t.sound(key)
+	t.touch(key, true)
 	return t.b.Delete(key)
 }
 
-// Cursor returns one that looks ahead by a leaf. It does not see where a transaction
-// has emptied leaves, and is not to be used across these.
+// Cursor returns one that looks ahead by a leaf, and by more where the transaction has
+// emptied that.
 func (t tree) Cursor() *cursor { return &cursor{t: t, c: t.b.Cursor()} }
 
 // A cursor is to be moved by Seek, First or Last before it is moved on.
@@ -387,8 +564,13 @@ func (c *cursor) look(key []byte) {
 		return
 	}
 	var err error
-	if c.way, err = s.m.way(s.root, key, true); err == nil && c.way.after.first != nil {
-		err = s.m.edge(c.way.after, false)
+	c.way, err = s.m.way(s.root, key, true)
+	for w := c.way; err == nil && w.after.first != nil; {
+		// If the transaction has emptied that leaf, bbolt goes on to the next.
+		if err = s.m.edge(w.after, false); err != nil || !c.t.b.Writable() || c.t.b.Get(w.after.first) != nil {
+			break
+		}
+		w, err = s.m.way(s.root, w.after.first, true)
 	}
 	if err != nil {
 		panic(err)
