@@ -44,8 +44,12 @@ func (d *damaged) update(fn func(*Tx) error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer debug.SetMaxStack(debug.SetMaxStack(64 << 20))
 	defer func() {
-		if r := recover(); r != nil {
-			err = r.(error)
+		switch r := recover().(type) {
+		case nil:
+		case error:
+			err = r
+		default:
+			err = fmt.Errorf("panic: %v", r) // bbolt has noticed something
 		}
 	}()
 	return d.db.Update(func(btx *bolt.Tx) error {
