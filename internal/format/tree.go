@@ -28,7 +28,9 @@ const maxDepth = 32
 type mapping struct {
 	data     []byte
 	pageSize int64
-	seen     pageSet // whose elements were all looked at
+	// parents has the parents of the pages that bbolt may have changed: those, and
+	// those beside, whose elements were all looked at.
+	parents map[uint64]uint64
 }
 
 func mappingOf(btx *bolt.Tx) *mapping {
@@ -175,27 +177,35 @@ func (p page) whole(id uint64) error {
 	return nil
 }
 
-// elements looks at every element of a page, once in a transaction.
-func (m *mapping) elements(id uint64, p page) error {
-	if m.seen == nil {
-		m.seen = pageSet{}
+// below looks at every element of a page, once in a transaction, and that no other page
+// leads to it: bbolt would go round in circles in what it has of them in memory.
+func (m *mapping) below(parent, id uint64, p page) error {
+	if m.parents == nil {
+		m.parents = make(map[uint64]uint64)
 	}
-	if !m.seen.add(id) {
-		return nil
+	switch was, seen := m.parents[id]; {
+	case !seen:
+		m.parents[id] = parent
+		return p.whole(id)
+	case was != parent:
+		return fmt.Errorf("%w: pages %d and %d lead to page %d", ErrDamaged, was, parent, id)
 	}
-	return p.whole(id)
+	return nil
 }
+
+// noParent is the parent of a root.
+const noParent = 1<<64 - 1
 
 // touch looks at what bbolt reads when it changes a key and, if it deletes it, merges the
 // pages on the way to it with those beside them.
 func (m *mapping) touch(root uint64, key []byte, beside bool) error {
-	at := side{id: root}
+	at, parent := side{id: root}, uint64(noParent)
 	var ids [maxDepth]uint64
 	for depth := range maxDepth {
 		ids[depth] = at.id
 		p, err := m.enter(at)
 		if err == nil {
-			err = m.elements(at.id, p)
+			err = m.below(parent, at.id, p)
 		}
 		if err != nil || p.flags() == flagLeaf {
 			return err
@@ -205,6 +215,7 @@ func (m *mapping) touch(root uint64, key []byte, beside bool) error {
 			i--
 		}
 		if err == nil {
+			parent = at.id
 			at, err = p.side(i)
 		}
 		if err != nil {
@@ -231,7 +242,7 @@ func (m *mapping) touch(root uint64, key []byte, beside bool) error {
 func (m *mapping) beside(s, at side, above []uint64) error {
 	q, err := m.enter(s)
 	if err == nil {
-		err = m.elements(s.id, q)
+		err = m.below(above[len(above)-1], s.id, q)
 	}
 	if err != nil {
 		return err
