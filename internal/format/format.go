@@ -196,8 +196,6 @@ func parseMagic(v []byte) (version int, uuid []byte, err error) {
 type Tx struct {
 	m, k, b, x, t, g tree
 
-	root stem
-
 	meta    Meta
 	changed bool         // rows were written or deleted
 	key     [KeyLen]byte // scratch
@@ -206,9 +204,10 @@ type Tx struct {
 // Begin looks the buckets up. For a writable transaction, Finish must be called
 // before it is committed.
 func Begin(btx *bolt.Tx) (*Tx, error) {
-	tx := &Tx{root: stemOf(btx, mappingOf(btx))}
+	tx, m := &Tx{}, mappingOf(btx)
+	root := stemOf(btx, m)
 	if btx.Writable() {
-		if err := tx.root.m.freelist(uint64(btx.ID()) - 1); err != nil {
+		if err := m.freelist(uint64(btx.ID()) - 1); err != nil {
 			return nil, err
 		}
 	}
@@ -220,7 +219,7 @@ func Begin(btx *bolt.Tx) (*Tx, error) {
 		{bucketX, &tx.x}, {bucketT, &tx.t}, {bucketG, &tx.g},
 	} {
 		var err error
-		if *b.tree, err = tx.root.open(btx, b.name); err != nil {
+		if *b.tree, err = root.open(btx, b.name); err != nil {
 			return nil, err
 		}
 	}

@@ -2,7 +2,6 @@ package format
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -14,37 +13,6 @@ import (
 // points to itself until the stack is full, which nothing can recover. And
 // opening a file for writing already changes it. So the file is first looked at
 // with plain reads that need nothing from it but to be readable.
-
-// bbolt's own layout, of its version 2 files. Integers are in the byte order of
-// the machine.
-const (
-	boltMagic   = 0xED0CDAED
-	boltVersion = 2
-
-	pageHeader = 16 // id u64, flags u16, count u16, overflow u32
-	leafElem   = 16 // flags u32, pos u32, ksize u32, vsize u32
-	branchElem = 16 // pos u32, ksize u32, page u64
-	metaLen    = 64
-
-	flagBranch = 0x01
-	flagLeaf   = 0x02
-	flagFree   = 0x10
-
-	bucketElem = 0x01
-
-	noFreelist = 1<<64 - 1
-
-	maxKey = 32768 // bytes; bbolt takes no longer ones
-)
-
-var native = binary.NativeEndian
-
-type boltMeta struct {
-	pageSize       uint32
-	root, freelist uint64
-	pages          uint64 // high-water mark: pages in use are below it
-	txid           uint64
-}
 
 // A Look is what plain reads of a file tell.
 type Look struct {
@@ -219,13 +187,7 @@ func (p *pages) readMeta(look *Look) error {
 		if native.Uint32(b) != boltMagic || native.Uint32(b[4:]) != boltVersion || native.Uint64(b[metaLen-8:]) != h.Sum64() {
 			return boltMeta{}, false
 		}
-		return boltMeta{
-			pageSize: native.Uint32(b[8:]),
-			root:     native.Uint64(b[16:]), // then u64 sequence
-			freelist: native.Uint64(b[32:]),
-			pages:    native.Uint64(b[40:]),
-			txid:     native.Uint64(b[48:]),
-		}, true
+		return metaOf(b), true
 	}
 	consider := func(m boltMeta, ok bool) {
 		if ok && m.pageSize >= 512 && m.pageSize <= 1<<16 && m.pages < 1<<40 {
@@ -263,32 +225,31 @@ func (p *pages) whole() error {
 }
 
 // page reads a page with its overflow.
-func (p *pages) page(id uint64) (flags uint16, count int, data []byte, err error) {
+func (p *pages) page(id uint64) (page, error) {
 	ps := int64(p.meta.pageSize)
 	if id >= p.meta.pages {
-		return 0, 0, nil, fmt.Errorf("%w: page %d is beyond the end", ErrDamaged, id)
+		return nil, fmt.Errorf("%w: page %d is beyond the end", ErrDamaged, id)
 	}
-	data = make([]byte, ps)
+	data := make([]byte, ps)
 	if err := p.read(data, int64(id)*ps); err != nil {
-		return 0, 0, nil, err
+		return nil, err
 	}
 	if native.Uint64(data) != id {
-		return 0, 0, nil, fmt.Errorf("%w: page %d says it is %d", ErrDamaged, id, native.Uint64(data))
+		return nil, fmt.Errorf("%w: page %d says it is %d", ErrDamaged, id, native.Uint64(data))
 	}
-	flags, count = native.Uint16(data[8:]), int(native.Uint16(data[10:]))
 	overflow := int64(native.Uint32(data[12:]))
 	if overflow > 0 {
 		if id+uint64(overflow) >= p.meta.pages {
-			return 0, 0, nil, fmt.Errorf("%w: page %d overflows the file", ErrDamaged, id)
+			return nil, fmt.Errorf("%w: page %d overflows the file", ErrDamaged, id)
 		}
 		// Only roots and free lists are read whole; they are small.
 		rest := make([]byte, min(overflow*ps, 64<<20))
 		if err := p.read(rest, int64(id+1)*ps); err != nil {
-			return 0, 0, nil, err
+			return nil, err
 		}
 		data = append(data, rest...)
 	}
-	return flags, count, data, nil
+	return data, nil
 }
 
 func (p *pages) read(b []byte, off int64) error {
@@ -339,21 +300,21 @@ func (p *pages) walk(id uint64, f func(flags uint32, k, v []byte)) error {
 	if err := p.visit(id); err != nil {
 		return err
 	}
-	flags, count, data, err := p.page(id)
+	page, err := p.page(id)
 	if err != nil {
 		return err
 	}
-	switch flags {
+	switch page.flags() {
 	case flagLeaf:
-		return leaf(data, count, f)
+		return page.elements(f)
 	case flagBranch:
-		children, err := branch(data, count)
+		children, err := page.children()
 		for i := 0; err == nil && i < len(children); i++ {
 			err = p.walk(children[i].id, f)
 		}
 		return err
 	}
-	return fmt.Errorf("%w: page %d has flags %#x", ErrDamaged, id, flags)
+	return fmt.Errorf("%w: page %d has flags %#x", ErrDamaged, id, page.flags())
 }
 
 // bucket walks a bucket by the value it has in the root: u64 root page, u64
@@ -368,7 +329,7 @@ func (p *pages) bucket(v []byte, f func(flags uint32, k, v []byte)) error {
 	if v = v[16:]; len(v) < pageHeader || native.Uint16(v[8:]) != flagLeaf {
 		return fmt.Errorf("%w: inline bucket", ErrDamaged)
 	}
-	return leaf(v, int(native.Uint16(v[10:])), f)
+	return page(v).elements(f)
 }
 
 // leavesUpTo is the number of pages up to which Examine looks at the leaves, too: 64
@@ -435,12 +396,6 @@ func (p *pages) branches(v []byte) error {
 	return p.descend(root, depth, nil, nil)
 }
 
-// A child is an element of a branch page.
-type child struct {
-	id  uint64
-	key []byte
-}
-
 // descend looks at a page and those that it leads to. Its first key is to be first,
 // and all are below next; nil is any.
 func (p *pages) descend(id uint64, depth int, first, next []byte) error {
@@ -474,18 +429,6 @@ func (p *pages) descend(id uint64, depth int, first, next []byte) error {
 		if err := p.descend(c.id, depth-1, c.key, end); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// inOrder reports that the i-th key of a page is not where it belongs: the first is
-// to be before, another to be above that, and each below next.
-func inOrder(id uint64, i int, key, before, next []byte) error {
-	switch c := bytes.Compare(key, before); {
-	case before != nil && i == 0 && c != 0,
-		i > 0 && c <= 0,
-		next != nil && bytes.Compare(key, next) >= 0:
-		return fmt.Errorf("%w: the keys of page %d are not in order", ErrDamaged, id)
 	}
 	return nil
 }
@@ -561,51 +504,15 @@ func (p *pages) children(id uint64) (flags uint16, children []child, err error) 
 	if native.Uint64(head[:]) == id && native.Uint16(head[8:]) == flagLeaf {
 		return flagLeaf, nil, nil
 	}
-	flags, count, data, err := p.page(id)
+	page, err := p.page(id)
 	if err != nil {
 		return 0, nil, err
 	}
-	if flags != flagBranch {
-		return 0, nil, fmt.Errorf("%w: page %d has flags %#x", ErrDamaged, id, flags)
+	if page.flags() != flagBranch {
+		return 0, nil, fmt.Errorf("%w: page %d has flags %#x", ErrDamaged, id, page.flags())
 	}
-	children, err = branch(data, count)
-	return flags, children, err
-}
-
-func branch(data []byte, count int) ([]child, error) {
-	if count == 0 || pageHeader+count*branchElem > len(data) {
-		return nil, fmt.Errorf("%w: branch page of %d elements", ErrDamaged, count)
-	}
-	children := make([]child, count)
-	for i := range children {
-		e := data[pageHeader+i*branchElem:]
-		pos, ksize := uint64(native.Uint32(e)), uint64(native.Uint32(e[4:]))
-		at := uint64(pageHeader+i*branchElem) + pos
-		if at+ksize > uint64(len(data)) {
-			return nil, fmt.Errorf("%w: branch element out of its page", ErrDamaged)
-		}
-		children[i] = child{native.Uint64(e[8:]), data[at : at+ksize]}
-	}
-	return children, nil
-}
-
-func leaf(data []byte, count int, f func(flags uint32, k, v []byte)) error {
-	if pageHeader+count*leafElem > len(data) {
-		return fmt.Errorf("%w: leaf page of %d elements", ErrDamaged, count)
-	}
-	for i := range count {
-		off := pageHeader + i*leafElem
-		e := data[off:]
-		flags := native.Uint32(e)
-		k := uint64(off) + uint64(native.Uint32(e[4:]))
-		v := k + uint64(native.Uint32(e[8:]))
-		end := v + uint64(native.Uint32(e[12:]))
-		if end > uint64(len(data)) {
-			return fmt.Errorf("%w: leaf element out of its page", ErrDamaged)
-		}
-		f(flags, data[k:v], data[v:end])
-	}
-	return nil
+	children, err = page.children()
+	return flagBranch, children, err
 }
 
 func (p *pages) freelist() error {
@@ -617,32 +524,23 @@ func (p *pages) freelist() error {
 	if err := p.visit(p.meta.freelist); err != nil {
 		return err
 	}
-	flags, count, data, err := p.page(p.meta.freelist)
+	page, err := p.page(p.meta.freelist)
 	if err != nil {
 		return err
 	}
-	if flags != flagFree {
-		return fmt.Errorf("%w: free list has flags %#x", ErrDamaged, flags)
-	}
-	ids, n := data[pageHeader:], uint64(count)
-	if count == 0xFFFF { // then the number stands in the first word
-		if len(ids) < 8 {
-			return fmt.Errorf("%w: free list", ErrDamaged)
-		}
-		n, ids = native.Uint64(ids), ids[8:]
-	}
-	if n > uint64(len(ids))/8 || count == 0xFFFF && n < 0xFFFF {
-		return fmt.Errorf("%w: free list of %d pages", ErrDamaged, n)
+	ids, err := page.freeIDs()
+	if err != nil {
+		return err
 	}
 	last := uint64(1)
-	for i := range n {
-		id := native.Uint64(ids[8*i:])
+	for b := ids; len(b) > 0; b = b[8:] {
+		id := native.Uint64(b)
 		if id <= last || id >= p.meta.pages {
 			return fmt.Errorf("%w: free list names page %d", ErrDamaged, id)
 		}
 		last = id
 	}
-	p.free = ids[:8*n]
+	p.free = ids
 	return nil
 }
 

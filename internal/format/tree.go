@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sort"
 	"unsafe"
 
 	bolt "go.etcd.io/bbolt"
@@ -45,34 +44,18 @@ func mappingOf(btx *bolt.Tx) *mapping {
 // bbolt frees its pages when it commits the next, and reads it again if it cannot.
 func (m *mapping) freelist(txid uint64) error {
 	for id := range int64(2) {
-		b := m.data[id*m.pageSize+pageHeader:]
-		if native.Uint64(b[48:]) != txid {
+		meta := metaOf(m.data[id*m.pageSize+pageHeader:])
+		if meta.txid != txid {
 			continue
 		}
-		p, err := m.page(native.Uint64(b[32:]))
-		if err != nil {
-			return err
+		p, err := m.page(meta.freelist)
+		if err == nil {
+			_, err = p.freeIDs()
 		}
-		n := uint64(p.count())
-		if n == 0xFFFF {
-			n = native.Uint64(p[pageHeader:])
-			if n < 1<<40 {
-				n++
-			}
-		}
-		if p.flags() != flagFree || n > uint64(len(p)-pageHeader)/8 {
-			return fmt.Errorf("%w: free list of %d pages", ErrDamaged, n)
-		}
-		return nil
+		return err
 	}
 	return fmt.Errorf("%w: no meta", ErrDamaged)
 }
-
-// A page is one of the file's, with its overflow, or that of an inline bucket.
-type page []byte
-
-func (p page) flags() uint16 { return native.Uint16(p[8:]) }
-func (p page) count() int    { return int(native.Uint16(p[10:])) }
 
 // page returns a page whose header says what it should.
 func (m *mapping) page(id uint64) (page, error) {
@@ -88,93 +71,6 @@ func (m *mapping) page(id uint64) (page, error) {
 		return nil, fmt.Errorf("%w: page %d overflows the file", ErrDamaged, id)
 	}
 	return page(rest[:n]), nil
-}
-
-// key returns the key of the i-th element of a branch or a leaf.
-func (p page) key(i int) ([]byte, error) {
-	at := pageHeader + i*branchElem // as long as leafElem
-	if i >= p.count() || at+branchElem > len(p) {
-		return nil, fmt.Errorf("%w: a page of %d elements", ErrDamaged, p.count())
-	}
-	where := p[at:]
-	if p.flags() == flagLeaf {
-		where = where[4:] // behind its flags
-	}
-	from := uint64(at) + uint64(native.Uint32(where))
-	to := from + uint64(native.Uint32(where[4:]))
-	if to > uint64(len(p)) {
-		return nil, fmt.Errorf("%w: an element out of its page", ErrDamaged)
-	}
-	return p[from:to], nil
-}
-
-// value returns the value of the i-th element of a leaf, and its flags.
-func (p page) value(i int) (v []byte, flags uint32, err error) {
-	k, err := p.key(i)
-	if err != nil {
-		return nil, 0, err
-	}
-	e := p[pageHeader+i*leafElem:]
-	from := uint64(pageHeader+i*leafElem) + uint64(native.Uint32(e[4:])) + uint64(len(k))
-	to := from + uint64(native.Uint32(e[12:]))
-	if to > uint64(len(p)) {
-		return nil, 0, fmt.Errorf("%w: an element out of its page", ErrDamaged)
-	}
-	return p[from:to], native.Uint32(e), nil
-}
-
-func (p page) child(i int) uint64 { return native.Uint64(p[pageHeader+i*branchElem+8:]) }
-
-// search returns the first element that is not below key, as bbolt finds it, also
-// where the keys are not in order.
-func (p page) search(key []byte) (i int, exact bool, err error) {
-	i = sort.Search(p.count(), func(i int) bool {
-		k, e := p.key(i)
-		if e != nil {
-			err = e
-			return true
-		}
-		c := bytes.Compare(k, key)
-		exact = exact || c == 0
-		return c >= 0
-	})
-	return i, exact, err
-}
-
-// fits reports whether a page is as large as its elements need: bbolt makes it no larger.
-func (p page) fits(pageSize int64) bool {
-	end := uint64(pageHeader)
-	if n := p.count(); n > 0 {
-		k, err := p.key(n - 1)
-		if err != nil {
-			return false
-		}
-		e := p[pageHeader+(n-1)*leafElem:]
-		if end += uint64(n-1) * leafElem; p.flags() == flagLeaf {
-			end += uint64(native.Uint32(e[4:])) + uint64(native.Uint32(e[12:]))
-		} else {
-			end += uint64(native.Uint32(e))
-		}
-		end += uint64(len(k))
-	}
-	ps := uint64(pageSize)
-	return (end+ps-1)/ps*ps == uint64(len(p))
-}
-
-// whole looks at every element of a page that bbolt reads all of, to write it anew.
-func (p page) whole(id uint64) error {
-	for i := range p.count() {
-		var err error
-		if p.flags() == flagLeaf {
-			_, _, err = p.value(i)
-		} else {
-			_, err = p.key(i)
-		}
-		if err != nil {
-			return fmt.Errorf("page %d: %w", id, err)
-		}
-	}
-	return nil
 }
 
 // below looks at every element of a page, once in a transaction, and that no other page
@@ -199,71 +95,65 @@ const noParent = 1<<64 - 1
 // touch looks at what bbolt reads when it changes a key and, if it deletes it, merges the
 // pages on the way to it with those beside them.
 func (m *mapping) touch(root uint64, key []byte, beside bool) error {
-	at, parent := side{id: root}, uint64(noParent)
-	var ids [maxDepth]uint64
+	at, parent := child{id: root}, uint64(noParent)
+	var above [maxDepth]uint64
+	var others []child // those beside at, under its parent
 	for depth := range maxDepth {
-		ids[depth] = at.id
 		p, err := m.enter(at)
 		if err == nil {
 			err = m.below(parent, at.id, p)
 		}
+		for _, o := range others {
+			if err == nil {
+				err = m.beside(o, at.id, p.flags(), above[:depth])
+			}
+		}
 		if err != nil || p.flags() == flagLeaf {
 			return err
 		}
-		i, exact, err := p.search(key)
-		if !exact && i > 0 {
-			i--
-		}
+		above[depth], parent = at.id, at.id
+		i, err := p.toward(key)
 		if err == nil {
-			parent = at.id
-			at, err = p.side(i)
+			at, err = p.child(i)
+		}
+		others = others[:0]
+		for _, j := range [...]int{i - 1, i + 1} {
+			if err == nil && beside && j >= 0 && j < p.count() {
+				var o child
+				o, err = p.child(j)
+				others = append(others, o)
+			}
 		}
 		if err != nil {
 			return err
-		}
-		for _, j := range []int{i - 1, i + 1} {
-			if !beside || j < 0 || j >= p.count() {
-				continue
-			}
-			s, err := p.side(j)
-			if err != nil {
-				return err
-			}
-			if err := m.beside(s, at, ids[:depth+1]); err != nil {
-				return err
-			}
 		}
 	}
 	return errDepth
 }
 
-// beside looks at a page beside the way: it is to be of the kind of the one that the way
-// goes by, and not to lead back to the way.
-func (m *mapping) beside(s, at side, above []uint64) error {
-	q, err := m.enter(s)
+// beside looks at a page beside the way: it is to be of the kind of at, the one that the
+// way goes by, and not to lead back to the way.
+func (m *mapping) beside(o child, at uint64, flags uint16, above []uint64) error {
+	p, err := m.enter(o)
 	if err == nil {
-		err = m.below(above[len(above)-1], s.id, q)
+		err = m.below(above[len(above)-1], o.id, p)
 	}
 	if err != nil {
 		return err
 	}
-	p, err := m.enter(at)
-	if err != nil {
-		return err
+	if p.flags() != flags {
+		return fmt.Errorf("%w: pages %d and %d are on one level", ErrDamaged, o.id, at)
 	}
-	if p.flags() != q.flags() {
-		return fmt.Errorf("%w: pages %d and %d are on one level", ErrDamaged, s.id, at.id)
-	}
-	for i := 0; q.flags() == flagBranch && i < q.count(); i++ {
-		if c := q.child(i); c == s.id || c == at.id || slices.Contains(above, c) {
-			return fmt.Errorf("%w: page %d leads to %d", ErrDamaged, s.id, c)
+	for i := 0; flags == flagBranch && i < p.count(); i++ {
+		if to := p.leadsTo(i); to == o.id || to == at || slices.Contains(above, to) {
+			return fmt.Errorf("%w: page %d leads to %d", ErrDamaged, o.id, to)
 		}
 	}
 	return nil
 }
 
 // enter returns a page that begins with the key that its parent has for it.
-func (m *mapping) enter(at side) (page, error) {
+func (m *mapping) enter(at child) (page, error) {
 	p, err := m.page(at.id)
 	if err != nil {
 		return nil, err
@@ -275,80 +165,49 @@ func (m *mapping) enter(at side) (page, error) {
 		return nil, fmt.Errorf("%w: page %d has flags %#x and %d elements", ErrDamaged, at.id, f, p.count())
 	case !p.fits(m.pageSize):
 		return nil, fmt.Errorf("%w: page %d is of another size than its elements", ErrDamaged, at.id)
-	case at.first == nil:
+	case at.key == nil:
 		return p, nil
 	}
 	switch k, err := p.key(0); {
 	case err != nil:
 		return nil, err
-	case !bytes.Equal(k, at.first):
+	case !bytes.Equal(k, at.key):
 		return nil, fmt.Errorf("%w: page %d does not begin where it should", ErrDamaged, at.id)
 	}
 	return p, nil
 }
 
-// inOrder looks whether the keys ascend from first, and stay below next; nil is any.
-func (p page) inOrder(id uint64, first, next []byte) error {
-	for i := range p.count() {
-		k, err := p.key(i)
-		if err == nil {
-			err = inOrder(id, i, k, first, next)
-		}
-		if err != nil {
-			return err
-		}
-		first = k
-	}
-	return nil
-}
-
 // A way is where a look for a key came by: the leaf on which it is, or would be, and
-// the pages beside the way, by which the leaves before and after that are reached.
+// the pages beside the way, by which the leaves before and after that are reached; their
+// keys are nil if there are none.
 type way struct {
 	leaf          page
-	before, after side
-}
-
-// A side is a page beside a way, and the key with which it begins; nil if there is
-// none.
-type side struct {
-	id    uint64
-	first []byte
-}
-
-func (p page) side(i int) (s side, err error) {
-	if s.first, err = p.key(i); err == nil {
-		s.id = p.child(i)
-	}
-	return s, err
+	before, after child
 }
 
 // way goes the way to a key. If it is to be in order, so are the keys of each page that
 // it comes by, and within what its parent has for it: who goes on from there comes to
 // the pages beside the way, and to no others.
 func (m *mapping) way(root uint64, key []byte, inOrder bool) (w way, err error) {
-	at := side{id: root}
+	at := child{id: root}
 	for range maxDepth {
 		p, err := m.enter(at)
 		if err == nil && inOrder {
-			err = p.inOrder(at.id, at.first, w.after.first)
+			err = p.inOrder(at.id, at.key, w.after.key)
 		}
 		if err != nil || p.flags() == flagLeaf {
 			w.leaf = p
 			return w, err
 		}
-		i, exact, err := p.search(key)
-		if !exact && i > 0 {
-			i--
-		}
+		i, err := p.toward(key)
 		if err == nil && i > 0 {
-			w.before, err = p.side(i - 1)
+			w.before, err = p.child(i - 1)
 		}
 		if err == nil && i+1 < p.count() {
-			w.after, err = p.side(i + 1)
+			w.after, err = p.child(i + 1)
 		}
 		if err == nil {
-			at, err = p.side(i)
+			at, err = p.child(i)
 		}
 		if err != nil {
 			return w, err
@@ -360,7 +219,7 @@ func (m *mapping) way(root uint64, key []byte, inOrder bool) (w way, err error) 
 var errDepth = fmt.Errorf("%w: a tree of more than %d levels", ErrDamaged, maxDepth)
 
 // edge goes the way to the first key below a page, or to the last.
-func (m *mapping) edge(at side, last bool) error {
+func (m *mapping) edge(at child, last bool) error {
 	for range maxDepth {
 		p, err := m.enter(at)
 		if err != nil || p.flags() == flagLeaf {
@@ -370,31 +229,18 @@ func (m *mapping) edge(at side, last bool) error {
 		if last {
 			i = p.count() - 1
 		}
-		if at, err = p.side(i); err != nil {
+		if at, err = p.child(i); err != nil {
 			return err
 		}
 	}
 	return errDepth
 }
 
-// plain looks whether a leaf has rows only, and no buckets.
-func (p page) plain(id uint64) error {
-	for i := range p.count() {
-		switch _, flags, err := p.value(i); {
-		case err != nil:
-			return err
-		case flags != 0:
-			return fmt.Errorf("%w: a bucket on page %d", ErrDamaged, id)
-		}
-	}
-	return nil
-}
-
 // all goes every way.
 func (m *mapping) all(root uint64) error {
 	seen := pageSet{}
-	var down func(at side, depth int) error
-	down = func(at side, depth int) error {
+	var down func(at child, depth int) error
+	down = func(at child, depth int) error {
 		switch {
 		case depth == maxDepth:
 			return errDepth
@@ -409,7 +255,7 @@ func (m *mapping) all(root uint64) error {
 			return err
 		}
 		for i := range p.count() {
-			next, err := p.side(i)
+			next, err := p.child(i)
 			if err == nil {
 				err = down(next, depth+1)
 			}
@@ -419,7 +265,7 @@ func (m *mapping) all(root uint64) error {
 		}
 		return nil
 	}
-	return down(side{id: root}, 0)
+	return down(child{id: root}, 0)
 }
 
 // A stem is a bucket as it is read without bbolt, which allocates nothing.
@@ -461,6 +307,10 @@ func (s stem) value(key []byte) ([]byte, error) {
 	v, _, err := s.get(key)
 	return v, err
 }
+
+// small reports whether the bucket has no pages of its own: it lies in its parent, or
+// was made by this very transaction.
+func (s stem) small() bool { return s.inline != nil || s.root == 0 }
 
 // bucket returns a bucket in s.
 func (s stem) bucket(name []byte) (stem, error) {
@@ -506,7 +356,7 @@ func (s stem) open(btx *bolt.Tx, name []byte) (tree, error) {
 }
 
 func (t tree) sound(key []byte) {
-	if t.stem.inline == nil && t.stem.root != 0 {
+	if !t.stem.small() {
 		if _, err := t.stem.m.way(t.stem.root, key, false); err != nil {
 			panic(err)
 		}
@@ -563,25 +413,24 @@ type cursor struct {
 	t tree
 	c *bolt.Cursor
 
-	at     []byte // the key that it is at
-	way    way    // to a key on the leaf that it is at
-	simple bool   // there is only that leaf
+	at  []byte // the key that it is at
+	way way    // to a key on the leaf that it is at; zero in a small bucket
 }
 
 // look looks at the way to a key, and to the leaf after its own.
 func (c *cursor) look(key []byte) {
 	s := c.t.stem
-	if c.simple = s.inline != nil || s.root == 0; c.simple {
+	if s.small() {
 		return
 	}
 	var err error
 	c.way, err = s.m.way(s.root, key, true)
-	for w := c.way; err == nil && w.after.first != nil; {
+	for w := c.way; err == nil && w.after.key != nil; {
 		// If the transaction has emptied that leaf, bbolt goes on to the next.
-		if err = s.m.edge(w.after, false); err != nil || !c.t.b.Writable() || c.t.b.Get(w.after.first) != nil {
+		if err = s.m.edge(w.after, false); err != nil || !c.t.b.Writable() || c.t.b.Get(w.after.key) != nil {
 			break
 		}
-		w, err = s.m.way(s.root, w.after.first, true)
+		w, err = s.m.way(s.root, w.after.key, true)
 	}
 	if err != nil {
 		panic(err)
@@ -591,7 +440,7 @@ func (c *cursor) look(key []byte) {
 // is notes that the cursor is at a key, and looks further if that is ahead of what was
 // looked at.
 func (c *cursor) is(k, v []byte) ([]byte, []byte) {
-	if c.at = k; k != nil && !c.simple && c.way.after.first != nil && bytes.Compare(k, c.way.after.first) >= 0 {
+	if c.at = k; k != nil && c.way.after.key != nil && bytes.Compare(k, c.way.after.key) >= 0 {
 		c.look(k)
 	}
 	return k, v
@@ -607,8 +456,8 @@ func (c *cursor) First() (k, v []byte) { return c.Seek(nil) }
 func (c *cursor) Next() (k, v []byte) { return c.is(c.c.Next()) }
 
 func (c *cursor) Last() (k, v []byte) {
-	if c.simple = c.t.stem.inline != nil || c.t.stem.root == 0; !c.simple {
-		if err := c.t.stem.m.edge(side{id: c.t.stem.root}, true); err != nil {
+	if !c.t.stem.small() {
+		if err := c.t.stem.m.edge(child{id: c.t.stem.root}, true); err != nil {
 			panic(err)
 		}
 	}
@@ -622,7 +471,7 @@ func (c *cursor) Last() (k, v []byte) {
 func (c *cursor) Prev() (k, v []byte) {
 	// It leaves the leaf only from its first key.
 	leaves := false
-	if w := c.way; !c.simple && w.before.first != nil {
+	if w := c.way; w.before.key != nil {
 		first, err := w.leaf.key(0)
 		if leaves = w.leaf.count() == 0 || err == nil && bytes.Compare(c.at, first) <= 0; leaves {
 			err = c.t.stem.m.edge(w.before, true)

@@ -109,7 +109,7 @@ func (d *damaged) tree(name []byte) (root uint64, leaves []uint64, pages map[uin
 				return
 			}
 			for i := range p.count() {
-				down(p.child(i))
+				down(p.leadsTo(i))
 			}
 		}
 		down(root)
@@ -163,8 +163,8 @@ func TestMergeWithAPageWithoutEnd(t *testing.T) {
 	highest := native.Uint64(free[len(free)-8:])
 	var small, bad uint64 // bad is none that is freed after one that is free already
 	for _, p := range pages {
-		if p.flags() == flagBranch && pages[p.child(0)].flags() == flagLeaf && p.child(1) > highest {
-			small, bad = p.child(0), p.child(1)
+		if p.flags() == flagBranch && pages[p.leadsTo(0)].flags() == flagLeaf && p.leadsTo(1) > highest {
+			small, bad = p.leadsTo(0), p.leadsTo(1)
 		}
 	}
 	require.NotZero(t, bad)

@@ -568,14 +568,14 @@ func (t *tour) freePages() ([]uint64, error) {
 	if err := t.freelist(); err != nil { // checks everything
 		return nil, err
 	}
-	_, _, data, err := t.page(t.meta.freelist)
+	page, err := t.page(t.meta.freelist)
 	if err != nil {
 		return nil, err
 	}
 	if err := t.visit(t.meta.freelist); err != nil {
 		return nil, err
 	}
-	if err := t.overflow(t.meta.freelist, data); err != nil {
+	if err := t.overflow(t.meta.freelist, page); err != nil {
 		return nil, err
 	}
 	var list []uint64
@@ -626,26 +626,26 @@ func (t *tour) tree(id uint64, depth int, lo, hi []byte) error {
 		}
 		return nil
 	}
-	flags, count, data, err := t.page(id)
+	page, err := t.page(id)
 	if err != nil {
 		return err
 	}
-	if err := t.overflow(id, data); err != nil {
+	if err := t.overflow(id, page); err != nil {
 		return err
 	}
-	if flags == flagLeaf {
-		if int64(native.Uint32(data[12:]))*int64(t.meta.pageSize) > readWhole {
+	if page.flags() == flagLeaf {
+		if int64(native.Uint32(page[12:]))*int64(t.meta.pageSize) > readWhole {
 			return nil // of values that large it was not read to the end
 		}
-		return leaf(data, count, func(_ uint32, k, _ []byte) {
+		return page.elements(func(_ uint32, k, _ []byte) {
 			t.order(id, lo, k, hi)
 			lo = append(bytes.Clone(k), 0) // the least key above k
 		})
 	}
-	if flags != flagBranch {
-		return fmt.Errorf("%w: page %d has flags %#x", ErrDamaged, id, flags)
+	if page.flags() != flagBranch {
+		return fmt.Errorf("%w: page %d has flags %#x", ErrDamaged, id, page.flags())
 	}
-	children, err := branch(data, count)
+	children, err := page.children()
 	if err != nil {
 		return err
 	}
@@ -655,7 +655,7 @@ func (t *tour) tree(id uint64, depth int, lo, hi []byte) error {
 	}
 	for i, child := range children {
 		end := hi
-		if i+1 < count {
+		if i+1 < len(children) {
 			end = children[i+1].key
 		}
 		if err := t.tree(child.id, depth+1, child.key, end); err != nil {
