@@ -1,7 +1,6 @@
 package accel
 
 import (
-	"bytes"
 	"maps"
 	"net/http"
 	"slices"
@@ -64,8 +63,9 @@ func (fl *fill) lifespan(w wishes) lifespan {
 // handler its work; what is not, the bound on the store's size would evict anyway.
 const keepForValidation = 24 * time.Hour
 
-// build makes the entry of a response that is complete and may be stored.
-func (fl *fill) build(w wishes) *Entry {
+// build makes the entry of a response that is complete and may be stored, but for its
+// bodies, which are to be made of the content.
+func (fl *fill) build(w wishes) (*Entry, content) {
 	c := &fl.capture
 	q := fl.q
 	names, _ := rfc9111.VaryNames(c.fields)
@@ -95,17 +95,20 @@ func (fl *fill) build(w wishes) *Entry {
 	if typ == "" {
 		typ = c.fields.Get("Content-Type") // from middleware around us
 	}
-	e.Bodies, e.Length = representations(c.fields, c.status, typ, c.body, c.limit)
-	e.dropDigests()
-	return e
+	ct := contentOf(c.fields, c.status, typ, c.body)
+	e.Length = ct.length(c.limit)
+	return e, ct
 }
 
-// dropDigests takes digests off an entry that clients get in other codings than the
-// handler had in mind.
+// recoded reports whether clients get an entry in other codings than the handler had in
+// mind. The digests that it gave are then to be dropped.
+func (e *Entry) recoded() bool {
+	coding := e.Bodies[0].Coding
+	return coding != codec.Identity && (codec.Known(coding) || len(e.Bodies) > 1)
+}
+
 func (e *Entry) dropDigests() {
-	if coding := e.Bodies[0].Coding; coding != codec.Identity && (codec.Known(coding) || len(e.Bodies) > 1) {
-		e.Header = slices.DeleteFunc(e.Header, func(f Field) bool { return digest(f.Name) })
-	}
+	e.Header = slices.DeleteFunc(e.Header, func(f Field) bool { return digest(f.Name) })
 }
 
 // giveLife writes into e what was decided about its time, and for whom it is.
@@ -218,42 +221,82 @@ func hasTrailers(h http.Header) bool {
 
 func severalCodings(contentEncoding string) bool { return strings.Contains(contentEncoding, ",") }
 
-// representations returns the body in the codings that are stored, the best one
-// first, and the length of its identity.
+// A content is a body as the handler wrote it, and in which codings it is stored.
 //
 // What compresses is stored compressed only: the rare client that takes no
 // coding gets it decoded. What the handler encoded is kept as it is; no other
 // coding is made of it, because its decoded form would be ours and not the
 // handler's.
-func representations(h http.Header, status int, contentType string, body []byte, limit int64) ([]Body, int64) {
-	etag := rfc9111.ValidatorsOf(h).ETag
-	if etag == "" && status >= 200 && status < 300 && bodyAllowed(status) {
-		etag = contentETag(contentType, body)
+type content struct {
+	body    []byte
+	coding  string   // in which the handler wrote it
+	etag    string   // of that; empty if none
+	codings []string // to be stored in place of it, the best one first; nil if it is stored as it is
+}
+
+var storedCodings = []string{codec.Zstd, codec.Gzip}
+
+func contentOf(h http.Header, status int, contentType string, body []byte) content {
+	ct := content{body: body, etag: rfc9111.ValidatorsOf(h).ETag}
+	if ct.etag == "" && status >= 200 && status < 300 && bodyAllowed(status) {
+		ct.etag = contentETag(contentType, body)
 	}
-	length := int64(len(body))
-	if coding := codec.Normalize(h.Get("Content-Encoding")); coding != codec.Identity && length != 0 {
-		length = -1
-		if codec.Known(coding) {
-			// Once now, so that it need not be found out for each client
-			// whether it can be decoded, and into how much.
-			if plain, err := codec.Decode(nil, coding, body, limit); err == nil {
-				length = int64(len(plain))
-			}
-		}
-		return []Body{{Coding: coding, ETag: etag, Data: bytes.Clone(body)}}, length
+	if len(body) != 0 {
+		ct.coding = codec.Normalize(h.Get("Content-Encoding"))
 	}
 	noTransform := rfc9111.ParseCacheControl(h["Cache-Control"]).Has("no-transform")
-	if codec.Worth(contentType, len(body)) && !noTransform {
-		var coded []Body
-		for _, coding := range []string{codec.Zstd, codec.Gzip} {
-			data, err := codec.Encode(nil, coding, body)
-			if err == nil && len(data) < len(body) {
-				coded = append(coded, Body{Coding: coding, ETag: codedETag(etag, coding), Data: data})
-			}
-		}
-		if len(coded) != 0 {
-			return coded, length
+	if ct.coding == codec.Identity && codec.Worth(contentType, len(body)) && !noTransform {
+		ct.codings = storedCodings
+	}
+	return ct
+}
+
+// length returns the length of the identity, -1 if it is unknown or above a limit.
+func (ct content) length(limit int64) int64 {
+	switch {
+	case ct.coding == codec.Identity:
+		return int64(len(ct.body))
+	case codec.Known(ct.coding):
+		// Once now, so that it need not be found out for each client whether it
+		// can be decoded, and into how much.
+		if plain, err := codec.Decode(nil, ct.coding, ct.body, limit); err == nil {
+			return int64(len(plain))
 		}
 	}
-	return []Body{{ETag: etag, Data: append([]byte{}, body...)}}, length
+	return -1
+}
+
+// encoded returns the body in a coding. It returns false if that makes it no shorter.
+func (ct content) encoded(coding string) (Body, bool) {
+	data, err := codec.Encode(nil, coding, ct.body)
+	if err != nil || len(data) >= len(ct.body) {
+		return Body{}, false
+	}
+	return Body{Coding: coding, ETag: codedETag(ct.etag, coding), Data: data}, true
+}
+
+// first returns the body for a client, in the coding that it likes best of those that
+// are stored, or as it is if it takes none. It returns false if that is no shorter.
+func (ct content) first(accept []string) (Body, bool) {
+	if i, ok := codec.Negotiate(accept, ct.codings); ok {
+		return ct.encoded(ct.codings[i])
+	}
+	return Body{ETag: ct.etag, Data: ct.body}, true
+}
+
+// bodies returns the body in all codings that are stored. One that was made already
+// is among them.
+func (ct content) bodies(made ...Body) (list []Body) {
+	for _, coding := range ct.codings {
+		i := slices.IndexFunc(made, func(b Body) bool { return b.Coding == coding })
+		if i >= 0 {
+			list = append(list, made[i])
+		} else if b, ok := ct.encoded(coding); ok {
+			list = append(list, b)
+		}
+	}
+	if list == nil {
+		list = []Body{{Coding: ct.coding, ETag: ct.etag, Data: append([]byte{}, ct.body...)}}
+	}
+	return list
 }

@@ -2,6 +2,7 @@ package accel
 
 import (
 	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,8 @@ type Cache struct {
 	cacheable   recollection // keys whose response was or was not, for longer; see worthAsking
 	backOff     recollection // keys whose refresh failed, with the number of times
 	refreshes   refreshes
+	stores      background  // of responses whose clients have been answered
+	storing     atomic.Bool // the store has taken the last response that it was given
 
 	counters counters
 	kept     atomic.Int64 // bytes of responses that are sent and kept; see maxKept
@@ -48,6 +51,7 @@ func New(next http.Handler, store Store, opts ...Option) *Cache {
 	}
 	c.passing = exchange{cache: c, passing: true}
 	c.refreshes.init()
+	c.stores.init(runtime.GOMAXPROCS(0)) // what they do is the processors' work
 	return c
 }
 
@@ -69,7 +73,7 @@ func (c *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.serve(w, r, c.next)
 }
 
-// Close ends the background refreshes and waits for them, for ten seconds at most,
+// Close ends what goes on in the background and waits for it, for ten seconds at most,
 // then closes the store, which writes what it has queued. Requests that come later,
 // and those on their way, are served uncached. A second Close does nothing and
 // returns what the first did. On a nil Cache it returns nil.
@@ -80,6 +84,7 @@ func (c *Cache) Close() error {
 	c.closeOnce.Do(func() {
 		c.closed.Store(true)
 		c.refreshes.close()
+		c.stores.close()
 		c.closeErr = c.store.Close()
 	})
 	return c.closeErr
@@ -117,7 +122,12 @@ func (c *Cache) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 	found := c.lookup(r, q, time.Time{})
 	now := q.now
 	a := answer{visibility: c.opts.visibility}
-	if found.answer(&a, r, q, now) {
+	hit := found.answer(&a, r, q, now)
+	if !hit && c.flights.settle(r.Context(), &q.key) {
+		found, now = c.lookup(r, q, time.Time{}), q.now
+		hit = found.answer(&a, r, q, now)
+	}
+	if hit {
 		c.hit(w, r, q, next, outer, found, &a)
 		count.hits.Add(1)
 		return

@@ -404,11 +404,16 @@ func (c *capture) keep(n int) bool {
 func (c *capture) drop() {
 	c.fill.cache.kept.Add(-c.kept)
 	c.kept = 0
-	if b := c.body; cap(b) > 0 && cap(b) <= maxPooledBody {
+	recycle(c.body)
+	c.body = nil
+}
+
+// recycle puts a buffer back that nobody uses any more.
+func recycle(b []byte) {
+	if cap(b) > 0 && cap(b) <= maxPooledBody {
 		b = b[:0]
 		bodies.Put(&b)
 	}
-	c.body = nil
 }
 
 // finish ends the capture: the handler has returned. It returns the state it

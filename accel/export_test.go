@@ -31,3 +31,6 @@ func ResourceOf(r *http.Request, extra func(*http.Request) string) string {
 	defer q.release()
 	return string(q.resource)
 }
+
+// Settle waits for what is being stored behind answers.
+func Settle(c *Cache) { c.stores.wg.Wait() }

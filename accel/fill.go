@@ -40,7 +40,11 @@ type fill struct {
 // lead runs the handler for the request, on its goroutine, and sees to it that
 // those who follow learn what came of it, however it ends.
 func (m *miss) lead(f *flight) {
-	defer f.end(&m.cache.flights)
+	defer func() {
+		if !f.handed {
+			f.end(&m.cache.flights)
+		}
+	}()
 	if f.ctx.Done() != m.r.Context().Done() {
 		// A flight's handler outlives its client if others wait.
 		defer context.AfterFunc(m.r.Context(), func() { f.unwait(context.Cause(m.r.Context())) })()
@@ -226,33 +230,92 @@ func (fl *fill) reset() {
 // store stores a response that has been kept whole, and answers with it.
 func (fl *fill) store(wishes wishes) {
 	c := &fl.capture
-	held := c.state == holding
-	reason := fl.completed(wishes)
-	var e *Entry
-	if reason == storable {
-		e = fl.build(wishes)
-		if reason = fl.put(e, nil); reason == storable {
-			fl.cache.counters.stored.Add(1)
-		}
-	}
-	if e == nil {
+	if reason := fl.completed(wishes); reason != storable {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.pass(reason)
 		return
 	}
-	if reason != storable {
+	held := c.state == holding
+	e, ct := fl.build(wishes)
+	if held && fl.storeBehind(e, ct) {
+		return
+	}
+	e.Bodies = ct.bodies()
+	if e.recoded() {
+		e.dropDigests()
+	}
+	reason := fl.put(e, nil)
+	if reason == storable {
+		fl.cache.counters.stored.Add(1)
+	} else {
 		fl.note(reason)
 	}
 	if held {
 		fl.share(e)
 	}
 	c.drop()
-	if !held {
-		return
+	if held {
+		fl.flight.leave() // a slow client must hold no position
+		fl.firstAnswer(e, reason).write(fl.w, fl.r, &fl.q.glance)
 	}
+}
 
-	// The first client gets what all later ones get.
+// storeBehind answers the first client in the one coding that it takes; the others are
+// made, and all are stored, while it reads. It returns false, and has done nothing, if
+// that is not to be: nothing is to be encoded; nobody could wait for the rest; the answer
+// might say that it was stored where that is not so; or there are enough at it already.
+// Then the client waits, which keeps a busy site from falling behind.
+func (fl *fill) storeBehind(e *Entry, ct content) bool {
+	c, f := fl.cache, fl.flight
+	if ct.codings == nil || fl.unattended() || !c.storing.Load() || !c.store.Valid(e.At, e.Marks) || !c.stores.begin() {
+		return false
+	}
+	first, ok := ct.first(fl.r.Header["Accept-Encoding"])
+	if !ok || !c.flights.beginSettling(f) {
+		c.stores.end()
+		return false
+	}
+	e.Bodies = []Body{first}
+	e.dropDigests()
+	a := fl.firstAnswer(e, storable)
+	if first.Coding == codec.Identity { // which others will not get
+		a.prepared.vary = addVary(a.prepared.vary, "Accept-Encoding")
+	}
+	fl.capture.body = nil // it is in ct
+	f.handed = true
+	go fl.storeRest(e, ct, first)
+	a.write(fl.w, fl.r, &fl.q.glance)
+	return true
+}
+
+// storeRest ends the flight of a response whose first client is being answered. It may
+// use nothing of the request, which may be over.
+func (fl *fill) storeRest(e *Entry, ct content, first Body) {
+	c := fl.cache
+	defer c.stores.end()
+	defer fl.flight.end(&c.flights)
+	defer func() {
+		if v := recover(); v != nil {
+			c.opts.log().Error("accel: storing a response panicked", "url", e.URL(), "panic", v, "stack", string(debug.Stack()))
+		}
+	}()
+	e.Bodies = ct.bodies(first)
+	if reason := fl.put(e, nil); reason == storable {
+		c.counters.stored.Add(1)
+	} else {
+		c.note(context.Background(), reason, e.URL)
+	}
+	fl.share(e)
+	if first.Coding != codec.Identity { // else it is what the client reads
+		recycle(ct.body)
+	}
+}
+
+// firstAnswer is that to the client whose request made the entry. It gets what all
+// later ones get.
+func (fl *fill) firstAnswer(e *Entry, reason string) *answer {
+	c := &fl.capture
 	h := fl.w.Header()
 	c.restore(h)
 	fl.strip(h)
@@ -262,10 +325,12 @@ func (fl *fill) store(wishes wishes) {
 			delete(h, name)
 		}
 	}
+	for _, f := range e.Header { // a 304 has not all of them
+		delete(h, f.Name)
+	}
 	if v := fl.before["Vary"]; v != nil {
 		h["Vary"] = v
 	}
-	fl.flight.leave() // a slow client must hold no position
 	a := &answer{
 		entry: e, staleFrom: e.FreshUntil, now: fl.received, visibility: fl.cache.opts.visibility,
 		forward: &forward{why: fl.why, stored: reason == storable, detail: reason},
@@ -274,13 +339,13 @@ func (fl *fill) store(wishes wishes) {
 	if !a.choose(fl.r, &fl.q.glance) {
 		// The handler encoded it in a coding that this client does not take. It
 		// must know why.
-		a.form = &e.answers().forms[0]
+		a.form = &a.prepared.forms[0]
 		a.status, a.data = e.Status, e.Bodies[0].Data
 	}
-	a.write(fl.w, fl.r, &fl.q.glance)
 	// Most of what a crawler asks for is never asked for again: what is prepared
 	// for hits would take as much memory as the page.
 	e.prepared.p.Store(nil)
+	return a
 }
 
 // share gives the entry to those who wait for it. What has to be validated before
@@ -453,6 +518,7 @@ func (fl *fill) put(e, old *Entry) (reason string) {
 		defer fl.cache.store.End(e.At)
 	}
 	err := fl.cache.store.Put(e, old)
+	fl.cache.storing.Store(err == nil)
 	switch {
 	case err == nil:
 		fl.cache.uncacheable.forget(fl.flight.key)
@@ -539,12 +605,13 @@ func (fl *fill) personal(reason string) bool {
 	return false
 }
 
+func (fl *fill) note(reason string) { fl.cache.note(fl.r.Context(), reason, fl.q.url) }
+
 // note counts and logs why a response was not stored.
-func (fl *fill) note(reason string) {
-	fl.cache.counters.notStoredFor(reason)
-	log := fl.cache.opts.log()
-	if ctx := fl.r.Context(); log.Enabled(ctx, slog.LevelDebug) {
-		log.DebugContext(ctx, "accel: not stored", "reason", reason, "url", fl.q.url())
+func (c *Cache) note(ctx context.Context, reason string, url func() string) {
+	c.counters.notStoredFor(reason)
+	if log := c.opts.log(); log.Enabled(ctx, slog.LevelDebug) {
+		log.DebugContext(ctx, "accel: not stored", "reason", reason, "url", url())
 	}
 }
 

@@ -39,8 +39,14 @@ type flight struct {
 	waiting int        // the leader's client and the followers; without any the handler is cancelled
 	dead    bool       // cancelled: nobody may join
 
-	landed, ended, left bool // the leader's alone
-	landing                  // written before over is closed, read after it
+	joinable bool // it is in the map
+	settling bool // guarded by the shard: its leader is answered, and it is being stored
+
+	// The following are the leader's alone, or of the goroutine that it has handed the
+	// flight to.
+	handed, landed, ended, left bool
+
+	landing // written before over is closed, read after it
 }
 
 // A landing is what a flight brought for its followers.
@@ -68,9 +74,10 @@ type flights struct {
 }
 
 type flightShard struct {
-	mu     sync.Mutex
-	m      map[flightKey]*flight
-	landed uint64 // flights that are in the air no more
+	mu       sync.Mutex
+	m        map[flightKey]*flight
+	landed   uint64 // flights that are in the air no more
+	settling int    // flights in m that are settling
 }
 
 func (s *flights) lock(key *Key) *flightShard {
@@ -125,8 +132,59 @@ func (s *flightShard) put(ctx context.Context, key flightKey, store Store, at Po
 	f := newSolo(context.WithoutCancel(ctx), key)
 	f.ctx, f.stop = context.WithCancelCause(f.ctx)
 	f.hold(store, at)
+	f.joinable = true
+	if old := s.m[key]; old != nil && old.settling {
+		s.settling--
+	}
 	s.m[key] = f
 	return f
+}
+
+// beginSettling says that the flight's leader is being answered, and that what is left
+// to be done is to store the response. It returns false if nobody would find the
+// flight, to wait for that.
+func (s *flights) beginSettling(f *flight) bool {
+	if !f.joinable {
+		return false
+	}
+	shard := s.lock(&f.key.Key)
+	defer shard.mu.Unlock()
+	if shard.m[f.key] != f { // a newer one took its place
+		return false
+	}
+	f.settling = true
+	shard.settling++
+	return true
+}
+
+// settle waits for a response that is being stored under a key. It returns false if
+// there is none. Who comes after a page was sent finds it in the store, as if it had
+// been put there before.
+func (s *flights) settle(ctx context.Context, key *Key) bool {
+	f := s.settlingAt(key)
+	if f == nil {
+		return false
+	}
+	select {
+	case <-f.over:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (s *flights) settlingAt(key *Key) *flight {
+	shard := s.lock(key)
+	defer shard.mu.Unlock()
+	if shard.settling == 0 {
+		return nil
+	}
+	for _, authorized := range []bool{false, true} {
+		if f := shard.m[flightKey{*key, authorized}]; f != nil && f.settling {
+			return f
+		}
+	}
+	return nil
 }
 
 // remove takes a flight out of the map: who comes now leads another.
@@ -136,6 +194,9 @@ func (s *flights) remove(f *flight) {
 	if shard.m[f.key] == f {
 		delete(shard.m, f.key)
 		shard.landed++
+		if f.settling {
+			shard.settling--
+		}
 	}
 }
 

@@ -31,6 +31,7 @@ func newCacheOver(t testing.TB, s accel.Store, h http.HandlerFunc, opts ...accel
 	t.Helper()
 	c := accel.New(h, s, append([]accel.Option{accel.WithLogger(quiet)}, opts...)...)
 	t.Cleanup(func() {
+		accel.Settle(c)
 		if n := c.Stats().Store.InFlight; n != 0 {
 			t.Errorf("%d positions are still held", n)
 		}

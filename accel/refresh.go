@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"runtime/debug"
-	"sync"
 	"time"
 
 	"github.com/accelhttp/accelerator/internal/point"
@@ -16,10 +15,7 @@ type refreshes struct {
 	ctx    context.Context // of all of them
 	cancel context.CancelFunc
 
-	mu     sync.Mutex // guards closed, and Add against Wait
-	closed bool
-	wg     sync.WaitGroup
-	slots  chan struct{}
+	background
 }
 
 const (
@@ -33,53 +29,16 @@ const (
 	// A refresh that failed is not tried again for a second, then two, then
 	// four ..., at most a minute.
 	firstBackOff, lastBackOff = time.Second, time.Minute
-
-	// closeWait is how long Close waits for the handlers of refreshes, which are
-	// told to end. One that does not listen must not keep the store's file from
-	// the next process for ever; what it makes is not stored any more.
-	closeWait = 10 * time.Second
 )
 
 func (s *refreshes) init() {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.slots = make(chan struct{}, maxRefreshes)
-}
-
-// begin returns false if there is no slot, or no more refresh is to begin.
-func (s *refreshes) begin() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return false
-	}
-	select {
-	case s.slots <- struct{}{}:
-		s.wg.Add(1)
-		return true
-	default:
-		return false
-	}
-}
-
-func (s *refreshes) end() {
-	<-s.slots
-	s.wg.Done()
+	s.background.init(maxRefreshes)
 }
 
 func (s *refreshes) close() {
-	s.mu.Lock()
-	s.closed = true
-	s.mu.Unlock()
 	s.cancel()
-	ended := make(chan struct{})
-	go func() {
-		s.wg.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-	case <-time.After(closeWait):
-	}
+	s.background.close()
 }
 
 // refresh renders what was found stale anew, in the background, unless somebody

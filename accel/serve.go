@@ -65,11 +65,12 @@ type answer struct {
 
 	visibility Visibility
 
-	form    *preparedForm
-	status  int
-	data    []byte
-	decoded *[]byte // holds data, if it was decoded for this answer; from decodings
-	shared  *[]byte // holds data, if it was decoded for whoever wants it
+	prepared *prepared
+	form     *preparedForm
+	status   int
+	data     []byte
+	decoded  *[]byte // holds data, if it was decoded for this answer; from decodings
+	shared   *[]byte // holds data, if it was decoded for whoever wants it
 }
 
 // decodings has the buffers in which bodies are decoded for clients that take no
@@ -82,6 +83,7 @@ var decodings = sync.Pool{New: func() any { return new([]byte) }}
 func (a *answer) choose(r *http.Request, g *glance) bool {
 	e := a.entry
 	p := e.answers()
+	a.prepared = p
 	if a.form = p.choose(r.Header["Accept-Encoding"]); a.form == nil {
 		return false
 	}
@@ -152,7 +154,7 @@ func (a *answer) write(w http.ResponseWriter, r *http.Request, g *glance) {
 // writeHeader puts the header of the answer into h. For a 304 and a 412 it
 // leaves out what describes a body that is not sent (RFC 9110, section 15.4.5).
 func (a *answer) writeHeader(h http.Header) {
-	e, p, form := a.entry, a.entry.answers(), a.form
+	e, p, form := a.entry, a.prepared, a.form
 	whole := a.status == e.Status
 	outerVary := h["Vary"]
 	for i := range e.Header {
@@ -246,7 +248,7 @@ func (a *answer) writeRange(w http.ResponseWriter, r *http.Request) bool {
 	if a.form.etag != nil {
 		etag = a.form.etag[0]
 	}
-	if !rfc9111.IfRangeMatches(r.Header, etag, a.entry.answers().strongDate) {
+	if !rfc9111.IfRangeMatches(r.Header, etag, a.prepared.strongDate) {
 		return false
 	}
 	switch n := strings.Count(ranges[0], ",") + 1; {
