@@ -6,9 +6,9 @@ import (
 )
 
 // A digestTable remembers what the keys of pages that are asked for often are hashed
-// to: two SHA-256 would be a quarter of what a hit in memory costs. A key is found by a faster
-// hash, and its material compared byte by byte, so that the table says what SHA-256
-// says.
+// to: two SHA-256 would be a quarter of what a hit in memory costs. A key is found by
+// a faster hash, and its material compared byte by byte, so that the table says what
+// SHA-256 says.
 //
 // Only keys that were found in the store are put in, and one that is in use does not
 // make room for another that falls on its place: a flood of other URLs changes

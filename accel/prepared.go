@@ -80,7 +80,8 @@ func (p *prepared) decoded(b *Body, length int64) *[]byte {
 }
 
 // A usualForm is the form for one Accept-Encoding, that of the second answer: a few
-// browsers send nearly all requests, each always the same.
+// browsers send nearly all requests, each always the same. Not that of the first: what
+// comes from the disk is often prepared for one answer only.
 type usualForm struct {
 	accept string
 	form   *preparedForm // nil if there is none
