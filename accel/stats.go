@@ -43,7 +43,7 @@ func (c *Cache) Stats() Stats {
 // pool that each processor has a part of, so that a question's stripe is
 // seldom in another processor's cache.
 type counters struct {
-	striped [16]stripe
+	striped [64]stripe
 
 	staleIfError, stored, renewed, refreshes, storeErrors, mismatches atomic.Uint64
 

@@ -8,6 +8,9 @@
 // HEAD, a range. Serial and parallel; from memstore, from boltstore's memory tier,
 // and from its file without one (disk), which is in the page cache.
 //
+// The same for 64 goroutines at once (BenchmarkCrowd), among them misses and beside
+// them invalidations, with how long they wait for locks.
+//
 // Misses: with and without compression, 1, 8 and 64 KiB (BenchmarkMiss); a crowd for
 // one page (BenchmarkCoalesced); what storing takes from a handler of a millisecond
 // (BenchmarkMissOverhead).
@@ -62,6 +65,7 @@
 // # Running it
 //
 //	go test -run '^$' -bench 'Hit$/' -benchtime 100x ./bench                   # 50 s
+//	go test -run '^$' -bench Crowd -benchtime 100x ./bench                     # 20 s
 //	go test -run '^$' -bench 'Miss$|Coalesced' -benchtime 100x ./bench         # 60 s
 //	go test -run '^$' -bench MissOverhead -benchtime 50x ./bench               # 50 s
 //	go test -run '^$' -bench 'Invalidate$' -benchtime 10x ./bench              # 60 s
