@@ -23,7 +23,8 @@
 //
 // The file: stores a second, bytes written for each byte stored (BenchmarkStoreRate,
 // BenchmarkStoreSlowly), from opening and from exec to the first hit
-// (BenchmarkRestart), anonymous memory (BenchmarkResident).
+// (BenchmarkRestart), anonymous memory (BenchmarkResident), and an hour of entries that
+// come, expire and are made invalid (BenchmarkChurn).
 //
 // Eviction (BenchmarkEviction): the share of hits on traces by Zipf's law, beside a
 // perfect LRU of the same bytes. The memory tier beside another cache of its kind is
@@ -76,6 +77,7 @@
 //	go test -run '^$' -bench StoreRate -benchtime 300x ./bench                 # 25 s
 //	go test -run '^$' -bench StoreSlowly -benchtime 10x ./bench                # 20 s
 //	go test -run '^$' -bench 'Restart|Resident' -benchtime 10x ./bench         # 30 s
+//	go test -run '^$' -bench Churn -benchtime 1x ./bench                       # 90 s
 //	go test -run '^$' -bench Eviction -benchtime 1x ./bench                    # 60 s
 //
 // Two variables say more. ACCEL_BENCH_ENTRIES is N, how many entries there are where

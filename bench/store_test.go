@@ -81,21 +81,27 @@ type feeder struct {
 	store *boltstore.Store
 	pairs pairs
 	begin time.Time
-	life  int // an entry lives until so many others have been stored; 0: for ever
+	life  int           // an entry lives until so many others have been stored; 0: for ever
+	step  time.Duration // from one entry to the next, by the store's clock; 0: a millisecond
 	next  atomic.Int64
 }
 
 // now is the clock of the store. It goes by what has been stored: an entry later is a
-// millisecond later, so that one expires for each that comes.
-func (f *feeder) now() time.Time {
-	return f.begin.Add(time.Duration(f.next.Load()) * time.Millisecond)
+// step later, so that one expires for each that comes.
+func (f *feeder) now() time.Time { return f.begin.Add(f.steps(int(f.next.Load()))) }
+
+func (f *feeder) steps(n int) time.Duration {
+	if f.step == 0 {
+		return time.Duration(n) * time.Millisecond
+	}
+	return time.Duration(n) * f.step
 }
 
 func (f *feeder) keepUntil() time.Time {
 	if f.life == 0 {
 		return f.begin.AddDate(10, 0, 0)
 	}
-	return f.now().Add(time.Duration(f.life) * time.Millisecond)
+	return f.now().Add(f.steps(f.life))
 }
 
 func (f *feeder) put(tb testing.TB) {
