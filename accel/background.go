@@ -1,6 +1,9 @@
 package accel
 
 import (
+	"context"
+	"net/http"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -14,9 +17,9 @@ type background struct {
 	slots  chan struct{}
 }
 
-// closeWait is how long Close waits for the handlers of refreshes, which are told
-// to end. One that does not listen must not keep the store's file from the next
-// process for ever; what it makes is not stored any more.
+// closeWait is how long Close waits, for the handlers of refreshes in the first place,
+// which are told to end. One that does not listen must not keep the store's file from
+// the next process for ever; what it makes is not stored any more.
 const closeWait = 10 * time.Second
 
 func (b *background) init(slots int) { b.slots = make(chan struct{}, slots) }
@@ -43,11 +46,15 @@ func (b *background) end() {
 	b.wg.Done()
 }
 
-// close lets nothing more begin, and waits for what has begun, for closeWait at most.
-func (b *background) close() {
+// shut lets nothing more begin.
+func (b *background) shut() {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.closed = true
-	b.mu.Unlock()
+}
+
+// wait waits for what has begun, after shut, until ctx ends.
+func (b *background) wait(ctx context.Context) {
 	ended := make(chan struct{})
 	go func() {
 		b.wg.Wait()
@@ -55,6 +62,17 @@ func (b *background) close() {
 	}()
 	select {
 	case <-ended:
-	case <-time.After(closeWait):
+	case <-ctx.Done():
 	}
+}
+
+// survive is deferred where a panic would end the process, because net/http is not
+// there to recover. It is logged.
+func (c *Cache) survive(doing string, url func() string) {
+	v := recover()
+	if v == nil || v == http.ErrAbortHandler {
+		return
+	}
+	defer func() { _ = recover() }() // of the logger
+	c.opts.log().Error("accel: panic", "doing", doing, "url", url(), "panic", v, "stack", string(debug.Stack()))
 }

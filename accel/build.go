@@ -276,12 +276,12 @@ func (ct content) encoded(coding string) (Body, bool) {
 }
 
 // first returns the body for a client, in the coding that it likes best of those that
-// are stored, or as it is if it takes none. It returns false if that is no shorter.
+// are stored. It returns false if there is none.
 func (ct content) first(accept []string) (Body, bool) {
 	if i, ok := codec.Negotiate(accept, ct.codings); ok {
 		return ct.encoded(ct.codings[i])
 	}
-	return Body{ETag: ct.etag, Data: ct.body}, true
+	return Body{}, false
 }
 
 // bodies returns the body in all codings that are stored. One that was made already

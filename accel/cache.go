@@ -1,6 +1,7 @@
 package accel
 
 import (
+	"context"
 	"net/http"
 	"runtime"
 	"sync"
@@ -23,10 +24,11 @@ type Cache struct {
 	flights     flights
 	uncacheable recollection // keys whose response was not for others, lately
 	cacheable   recollection // keys whose response was or was not, for longer; see worthAsking
+	unstored    recollection // keys whose response the store did not take
 	backOff     recollection // keys whose refresh failed, with the number of times
 	refreshes   refreshes
 	stores      background  // of responses whose clients have been answered
-	storing     atomic.Bool // the store has taken the last response that it was given
+	storing     atomic.Bool // the store works, as far as the last response has told
 
 	counters counters
 	kept     atomic.Int64 // bytes of responses that are sent and kept; see maxKept
@@ -83,8 +85,12 @@ func (c *Cache) Close() error {
 	}
 	c.closeOnce.Do(func() {
 		c.closed.Store(true)
-		c.refreshes.close()
-		c.stores.close()
+		c.refreshes.shut()
+		c.stores.shut()
+		ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+		defer cancel()
+		c.refreshes.wait(ctx)
+		c.stores.wait(ctx)
 		c.closeErr = c.store.Close()
 	})
 	return c.closeErr
@@ -123,8 +129,9 @@ func (c *Cache) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 	now := q.now
 	a := answer{visibility: c.opts.visibility}
 	hit := found.answer(&a, r, q, now)
-	if !hit && c.flights.settle(r.Context(), &q.key) {
-		found, now = c.lookup(r, q, time.Time{}), q.now
+	if !hit && c.flights.settle(r.Context(), &q.key, c.opts.patience()) {
+		found = c.lookup(r, q, time.Time{})
+		now, a = q.now, answer{visibility: c.opts.visibility}
 		hit = found.answer(&a, r, q, now)
 	}
 	if hit {

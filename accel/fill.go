@@ -263,27 +263,37 @@ func (fl *fill) store(wishes wishes) {
 
 // storeBehind answers the first client in the one coding that it takes; the others are
 // made, and all are stored, while it reads. It returns false, and has done nothing, if
-// that is not to be: nothing is to be encoded; nobody could wait for the rest; the answer
-// might say that it was stored where that is not so; or there are enough at it already.
-// Then the client waits, which keeps a busy site from falling behind.
+// that is not to be, and the client waits:
+//
+//   - nothing is to be encoded, or not for this client;
+//   - something older is stored, which others would get after this answer, or the entry
+//     will stand elsewhere than where the request was looked up: nobody could wait;
+//   - the answer might say that it was stored where that is not so;
+//   - there are enough at it already, which keeps a busy site from falling behind.
 func (fl *fill) storeBehind(e *Entry, ct content) bool {
 	c, f := fl.cache, fl.flight
-	if ct.codings == nil || fl.unattended() || !c.storing.Load() || !c.store.Valid(e.At, e.Marks) || !c.stores.begin() {
+	if ct.codings == nil || fl.unattended() || fl.why != fwdURIMiss && fl.why != fwdVaryMiss || e.Key != f.key.Key ||
+		!c.storing.Load() || !c.store.Valid(e.At, e.Marks) {
 		return false
 	}
+	if _, inVain := c.unstored.recall(f.key, fl.received); inVain || !c.stores.begin() {
+		return false
+	}
+	begun := false
+	defer func() {
+		if !begun {
+			c.stores.end()
+		}
+	}()
 	first, ok := ct.first(fl.r.Header["Accept-Encoding"])
 	if !ok || !c.flights.beginSettling(f) {
-		c.stores.end()
 		return false
 	}
 	e.Bodies = []Body{first}
 	e.dropDigests()
 	a := fl.firstAnswer(e, storable)
-	if first.Coding == codec.Identity { // which others will not get
-		a.prepared.vary = addVary(a.prepared.vary, "Accept-Encoding")
-	}
 	fl.capture.body = nil // it is in ct
-	f.handed = true
+	begun, f.handed = true, true
 	go fl.storeRest(e, ct, first)
 	a.write(fl.w, fl.r, &fl.q.glance)
 	return true
@@ -295,21 +305,15 @@ func (fl *fill) storeRest(e *Entry, ct content, first Body) {
 	c := fl.cache
 	defer c.stores.end()
 	defer fl.flight.end(&c.flights)
-	defer func() {
-		if v := recover(); v != nil {
-			c.opts.log().Error("accel: storing a response panicked", "url", e.URL(), "panic", v, "stack", string(debug.Stack()))
-		}
-	}()
+	defer c.survive("storing a response", e.URL)
 	e.Bodies = ct.bodies(first)
+	recycle(ct.body)
 	if reason := fl.put(e, nil); reason == storable {
 		c.counters.stored.Add(1)
 	} else {
 		c.note(context.Background(), reason, e.URL)
 	}
 	fl.share(e)
-	if first.Coding != codec.Identity { // else it is what the client reads
-		recycle(ct.body)
-	}
 }
 
 // firstAnswer is that to the client whose request made the entry. It gets what all
@@ -518,23 +522,27 @@ func (fl *fill) put(e, old *Entry) (reason string) {
 		defer fl.cache.store.End(e.At)
 	}
 	err := fl.cache.store.Put(e, old)
-	fl.cache.storing.Store(err == nil)
-	switch {
-	case err == nil:
+	if err == nil {
+		fl.cache.storing.Store(true)
 		fl.cache.uncacheable.forget(fl.flight.key)
+		fl.cache.unstored.forget(fl.flight.key)
 		fl.remember(worthAsking)
 		return storable
+	}
+	fl.cache.unstored.remember(fl.flight.key, 0, fl.cache.opts.now().Add(knownFor))
+	switch {
 	case errors.Is(err, ErrInvalidated) && old != nil && fl.cache.store.Valid(e.At, e.Marks):
 		return reasonOvertaken // nothing was purged; another renewal was faster
 	case errors.Is(err, ErrInvalidated):
 		return reasonInvalidated
 	case errors.Is(err, ErrTooLarge):
 		return reasonTooLarge
-	case errors.Is(err, ErrBusy):
-		fl.cache.storeFailed("put", err)
+	}
+	fl.cache.storing.Store(false)
+	fl.cache.storeFailed("put", err)
+	if errors.Is(err, ErrBusy) {
 		return reasonStoreBusy
 	}
-	fl.cache.storeFailed("put", err)
 	return reasonStoreError
 }
 

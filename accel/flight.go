@@ -149,7 +149,7 @@ func (s *flights) beginSettling(f *flight) bool {
 	}
 	shard := s.lock(&f.key.Key)
 	defer shard.mu.Unlock()
-	if shard.m[f.key] != f { // a newer one took its place
+	if shard.m[f.key] != f || !f.stay() { // a newer one took its place, or will
 		return false
 	}
 	f.settling = true
@@ -158,19 +158,22 @@ func (s *flights) beginSettling(f *flight) bool {
 }
 
 // settle waits for a response that is being stored under a key. It returns false if
-// there is none. Who comes after a page was sent finds it in the store, as if it had
-// been put there before.
-func (s *flights) settle(ctx context.Context, key *Key) bool {
+// there is none, or patience ended. Who comes after a page was sent finds it in the
+// store, as if it had been put there before.
+func (s *flights) settle(ctx context.Context, key *Key, patience time.Duration) bool {
 	f := s.settlingAt(key)
-	if f == nil {
+	if f == nil || patience < 0 {
 		return false
 	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
 	select {
 	case <-f.over:
 		return true
+	case <-timer.C:
 	case <-ctx.Done():
-		return false
 	}
+	return false
 }
 
 func (s *flights) settlingAt(key *Key) *flight {
@@ -223,6 +226,15 @@ func (f *flight) follow() bool {
 	f.holders++
 	f.waiting++
 	return true
+}
+
+// stay keeps the flight from being given up when its client leaves: it has been
+// answered. It returns false if that has happened.
+func (f *flight) stay() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.waiting++
+	return !f.dead
 }
 
 // unwait says that somebody waits no longer. When it was the last, the handler's

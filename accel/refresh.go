@@ -3,7 +3,6 @@ package accel
 import (
 	"context"
 	"net/http"
-	"runtime/debug"
 	"time"
 
 	"github.com/accelhttp/accelerator/internal/point"
@@ -36,9 +35,9 @@ func (s *refreshes) init() {
 	s.background.init(maxRefreshes)
 }
 
-func (s *refreshes) close() {
+func (s *refreshes) shut() {
+	s.background.shut()
 	s.cancel()
-	s.background.close()
 }
 
 // refresh renders what was found stale anew, in the background, unless somebody
@@ -87,12 +86,7 @@ func (c *Cache) refresh(before http.Header, r *http.Request, next http.Handler, 
 // runRefresh reports whether the handler did not fail.
 func (c *Cache) runRefresh(w discard, r *http.Request, next http.Handler, f *flight) (answered bool) {
 	defer f.end(&c.flights)
-	defer func() {
-		if v := recover(); v != nil && v != http.ErrAbortHandler {
-			c.opts.log().Error("accel: handler panicked in a background refresh",
-				"url", r.URL.String(), "panic", v, "stack", string(debug.Stack()))
-		}
-	}()
+	defer c.survive("refreshing in the background", r.URL.String)
 	q := c.opts.ask(r)
 	if q == nil {
 		return true // it was asked for a moment ago, so this does not happen
