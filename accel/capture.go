@@ -52,6 +52,7 @@ type capture struct {
 	length int64       // declared, or -1
 	body   []byte
 	kept   int64       // of body: what counts among what all captures keep
+	lent   bool        // body may be read for longer than this is in use
 	unsent bool        // the client's writer has panicked over a piece, which is not in body
 	timer  *time.Timer // ends the holding of what was flushed; nil before
 }
@@ -359,6 +360,7 @@ func (c *capture) sendHeld(detail string) {
 	c.under.WriteHeader(c.status)
 	if len(c.body) != 0 {
 		_, _ = c.under.Write(c.body) // the error comes again with the next write
+		c.lent = !returnsWhatItWrites(c.fill.r)
 	}
 }
 
@@ -404,7 +406,9 @@ func (c *capture) keep(n int) bool {
 func (c *capture) drop() {
 	c.fill.cache.kept.Add(-c.kept)
 	c.kept = 0
-	recycle(c.body)
+	if !c.lent {
+		recycle(c.body)
+	}
 	c.body = nil
 }
 

@@ -307,3 +307,48 @@ func TestBodiesAreAsWithoutUs(t *testing.T) {
 		}
 	}
 }
+
+// net/http's writer of HTTP/2 returns when its stream is reset, while what it was given
+// may still be read to be sent.
+func TestWrittenToHTTP2IsNotReused(t *testing.T) {
+	h, _ := page(func(r *http.Request) string { return text + strings.Repeat(r.URL.Path, 1000) })
+	private := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Set-Cookie", "a=b")
+		h(w, r)
+		accel.NoStore(r.Context()) // only now, when it is held
+	}
+	for name, h := range map[string]http.HandlerFunc{"decoded": h, "private": private} {
+		t.Run(name, func(t *testing.T) {
+			c := newCache(t, h, accel.WithPolicy(accel.OptIn))
+			var kept [][]byte
+			var want []string
+			for i := range 20 {
+				target := "/" + string(rune('a'+i))
+				for range 2 {
+					r := newRequest(target)
+					r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0
+					w := &keeping{ResponseWriter: httptest.NewRecorder()}
+					c.ServeHTTP(w, r)
+					kept = append(kept, w.kept...)
+					for _, p := range w.kept {
+						want = append(want, string(p))
+					}
+				}
+			}
+			for i, p := range kept {
+				equal(t, "what was written", string(p), want[i])
+			}
+		})
+	}
+}
+
+// A keeping writer has what it was given without copying it.
+type keeping struct {
+	http.ResponseWriter
+	kept [][]byte
+}
+
+func (w *keeping) Write(p []byte) (int, error) {
+	w.kept = append(w.kept, p)
+	return w.ResponseWriter.Write(p)
+}

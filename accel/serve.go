@@ -124,15 +124,21 @@ func (a *answer) choose(r *http.Request, g *glance) bool {
 	return true
 }
 
-// release gives the buffer back that the body was decoded into. Nobody has it
-// any more: a Writer keeps nothing of what it was given.
-func (a *answer) release() {
-	if a.decoded != nil && cap(a.data) <= maxPooledDecoding {
+// release gives the buffer back that the body was decoded into.
+func (a *answer) release(r *http.Request) {
+	if a.decoded != nil && cap(a.data) <= maxPooledDecoding && returnsWhatItWrites(r) {
 		*a.decoded = a.data[:0]
 		decodings.Put(a.decoded)
 	}
 	a.data, a.decoded, a.shared = nil, nil, nil
 }
+
+// returnsWhatItWrites reports whether a buffer that was written to the request's client
+// may be used for something else. A Writer keeps nothing of what it was given, but for
+// net/http's of HTTP/2: when its stream is reset it returns, while the connection's
+// frame writer may still be about to read. What is in the buffer by then, another's
+// page, would go out to that client.
+func returnsWhatItWrites(r *http.Request) bool { return r.ProtoMajor == 1 }
 
 // maxPooledDecoding is the capacity up to which a buffer goes back to the pool.
 const maxPooledDecoding = 2 << 20
@@ -148,7 +154,7 @@ func (a *answer) write(w http.ResponseWriter, r *http.Request, g *glance) {
 			_, _ = w.Write(a.data) // the error is the client's: it left
 		}
 	}
-	a.release()
+	a.release(r)
 }
 
 // writeHeader puts the header of the answer into h. For a 304 and a 412 it
