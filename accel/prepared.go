@@ -38,6 +38,7 @@ type prepared struct {
 	untyped      bool      // no Content-Type is stored, and none is to be guessed
 
 	second atomic.Pointer[preparedSecond]
+	first  atomic.Bool // somebody has room.second
 	usual  atomic.Pointer[usualForm]
 
 	identity atomic.Pointer[weak.Pointer[[]byte]] // see decoded
@@ -45,9 +46,10 @@ type prepared struct {
 	// The usual number of what the slices above are made of: an entry from the disk
 	// is prepared for one answer, so that each allocation counts.
 	room struct {
-		lines  [10]string
+		lines  [9]string
 		offers [2]string
 		forms  [3]preparedForm
+		second preparedSecond
 	}
 }
 
@@ -122,6 +124,13 @@ func (e *Entry) prepare() *prepared {
 	p := &prepared{untyped: true, begins: e.Date.Add(-e.InitialAge - clockSkew).Unix()}
 	p.offers, p.forms = p.room.offers[:0], p.room.forms[:0]
 	lines := p.room.lines[:0]
+	var lengths strings.Builder // all digits in one piece of memory
+	lengths.Grow(len(e.Bodies)*8 + 8)
+	length := func(n int64) []string {
+		from := lengths.Len()
+		lengths.Write(strconv.AppendInt(make([]byte, 0, 20), n, 10))
+		return line(&lines, lengths.String()[from:])
+	}
 	for _, f := range e.Header {
 		switch f.Name {
 		case "Vary":
@@ -158,7 +167,7 @@ func (e *Entry) prepare() *prepared {
 			f.etag = line(&lines, b.ETag)
 		}
 		if bodyAllowed(e.Status) {
-			f.length = line(&lines, strconv.Itoa(len(b.Data)))
+			f.length = length(int64(len(b.Data)))
 		}
 		p.offers = append(p.offers, b.Coding)
 		p.forms = append(p.forms, f)
@@ -177,7 +186,7 @@ func (e *Entry) prepare() *prepared {
 		if tag := identityETag(e.Bodies[i]); tag != "" {
 			f.etag = line(&lines, tag)
 		}
-		f.length = line(&lines, strconv.FormatInt(e.Length, 10))
+		f.length = length(e.Length)
 		p.forms = append(p.forms, f)
 	}
 	return p
@@ -204,7 +213,11 @@ func (p *prepared) at(e *Entry, staleFrom, now time.Time) *preparedSecond {
 	if s := p.second.Load(); s != nil && s.unix == unix && s.ttl == ttl {
 		return s
 	}
-	s := &preparedSecond{unix: unix, ttl: ttl}
+	s := &p.room.second
+	if !p.first.CompareAndSwap(false, true) {
+		s = new(preparedSecond)
+	}
+	s.unix, s.ttl = unix, ttl
 	lines := s.room[:0]
 	if member := string(hitMember(ttl)); p.status == nil {
 		s.status = line(&lines, member)

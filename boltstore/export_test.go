@@ -18,9 +18,16 @@ func WithHang(d time.Duration) Option {
 	return func(o *options) { o.hang = d }
 }
 
-// WithReadHook calls fn before each read of the file, on the goroutine that reads.
+// WithReadHook calls fn before each read of the file, on the goroutine that reads, which
+// is never that of the caller.
 func WithReadHook(fn func()) Option {
-	return func(o *options) { o.beforeRead = fn }
+	return func(o *options) { o.beforeRead, o.readInLine = fn, nil }
+}
+
+// WithReadInLine calls fn when something was read on the goroutine of the caller, and is
+// not believed yet.
+func WithReadInLine(fn func()) Option {
+	return func(o *options) { o.readInLine = fn }
 }
 
 // WithFault calls fn around each commit: at "commit", where an error means that
@@ -43,3 +50,6 @@ func (s *Store) Sleepy(e, old *accel.Entry) (wakes func() error) {
 	seen := s.look(e, old)
 	return func() error { return s.admit(e, old, seen) }
 }
+
+// MapAhead says whether the mapping stays where it is, so that it may be read in line.
+const MapAhead = mapAhead

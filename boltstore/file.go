@@ -40,6 +40,13 @@ type file struct {
 	// index's word alone; see format.Get.
 	swept atomic.Uint64
 
+	// mapped is the mapping as it is read without bbolt, nil if it may be moved. Who
+	// reads it holds unmap; warm has what may be read that way.
+	mapped *format.Mapped
+	unmap  sync.RWMutex
+	warm   warm
+	opened time.Time
+
 	jobs    chan *read
 	quit    chan struct{} // closed to end the goroutines
 	started bool          // there are goroutines
@@ -239,6 +246,7 @@ func (f *file) stop(abandon bool) {
 			ended <- nil
 			return
 		}
+		f.unmap.Lock() // for good
 		ended <- guard(f.db.Close)
 	}()
 	left, wait := abandon, closeWait

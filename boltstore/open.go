@@ -353,6 +353,7 @@ func (s *Store) openBolt(path string, open func() (*os.File, error)) (*file, err
 		quit:   make(chan struct{}),
 		failed: make(chan error, 1),
 		done:   make(chan struct{}),
+		opened: time.Now(),
 	}
 	opts := &bolt.Options{
 		Timeout:      time.Millisecond, // one try; zero would wait for ever

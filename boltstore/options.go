@@ -35,6 +35,9 @@ type options struct {
 	// For tests: called before each read of the file, and around each commit with
 	// the name of the moment; an error is taken for one of the disk's.
 	beforeRead func()
+	// Called when something was read in line and is not yet believed; nil if nothing is
+	// to be read so.
+	readInLine func()
 	fault      func(moment string) error
 }
 
@@ -91,6 +94,7 @@ func makeOptions(opts []Option) options {
 	o := options{
 		maxSize: DefaultMaxSize, memory: DefaultMemory, queue: DefaultQueue, readBudget: readBudget, hang: hang,
 		beforeRead: func() {},
+		readInLine: func() {},
 		fault:      func(string) error { return nil },
 	}
 	for _, opt := range opts {

@@ -273,16 +273,21 @@ func (k queued) dropped(vary []string) bool {
 	return slices.ContainsFunc(k.drops, func(d []string) bool { return !slices.Equal(d, vary) })
 }
 
-// leaves returns the highest position among the entries on disk that the store of e
-// would have to remove, after what is queued before it has been written.
-func (k queued) leaves(e *accel.Entry, stands format.Standing) uint64 {
+// leaves returns the highest position among the entries on disk that a store would have
+// to remove, after what is queued before it has been written. k is what the queue knows
+// of the store's key.
+func (q *queue) leaves(k queued, stands format.Standing) (highest uint64) {
 	if k.dropped(stands.Vary) {
 		return 0
 	}
-	if slices.Equal(stands.Vary, e.Vary) && (k.op != nil && k.op.entry != nil || k.op.deletes(stands.Row)) {
-		return 0
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, row := range append(stands.Others, stands.Row) {
+		if o := q.ops[row.Key]; o == nil || o.entry == nil && !o.deletes(row) {
+			highest = max(highest, row.At.N)
+		}
 	}
-	return stands.Higher
+	return highest
 }
 
 // higher reports whether the queue has a store of a higher position that e's would

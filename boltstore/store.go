@@ -316,6 +316,8 @@ type sight struct {
 	looked bool // at the queue, and then at the file
 	queued queued
 	stands format.Standing
+
+	written uint64 // the file's last transaction, before that
 }
 
 // look takes the ticket first, and looks at the queue before the file: what is on its
@@ -325,10 +327,19 @@ func (s *Store) look(e, old *accel.Entry) sight {
 	// Only what was begun before the last invalidation can find something newer on
 	// disk.
 	if l.looked = old != nil || e.At.N != s.marks.N(); l.looked {
+		l.written = s.written()
 		l.queued = s.queue.get(e.Key)
 		l.stands = s.standing(e)
 	}
 	return l
+}
+
+// written returns the number of the file's last transaction, 0 if there is no file.
+func (s *Store) written() uint64 {
+	if f := s.file.Load(); f != nil {
+		return f.txid.Load()
+	}
+	return 0
 }
 
 // errMoved means that what was seen may be out of date: something was invalidated
@@ -357,8 +368,16 @@ func (s *Store) admit(e, old *accel.Entry, l sight) error {
 		if s.moved(e, &l, &q) {
 			return errMoved
 		}
-		if (s.queue.higher(e) || q.leaves(e, l.stands) > e.At.N) && !point.Off(point.HigherStays) {
-			return accel.ErrInvalidated
+		if !point.Off(point.HigherStays) {
+			if s.queue.higher(e) {
+				return accel.ErrInvalidated
+			}
+			if s.queue.leaves(q, l.stands) > e.At.N {
+				if s.written() != l.written {
+					return errMoved // what is to delete it may have left the queue
+				}
+				return accel.ErrInvalidated
+			}
 		}
 		ok, kept := s.mem.Put(e, time.Time{})
 		if !ok {

@@ -35,9 +35,12 @@ const maxStep = 250
 // make it no faster, and sweeping fall behind what expires.
 const minStep = 64
 
+// minHurried is the same while invalidations come in.
+const minHurried = 16
+
 // shareEvery is how often the sweeper does a step while one invalidation follows
 // another. They are not to wait long, but what they leave behind must not pile up:
-// a step takes hurriedTx, a fifth of the time.
+// a step takes little more than hurriedTx, a fifth of the time.
 const shareEvery = 5 * hurriedTx
 
 // pruneManyEvery is how often marks are forgotten while there are many.
@@ -55,6 +58,10 @@ type sweeper struct {
 	nextLook  time.Time     // at the path
 	step      int           // whose turn it is while somebody waits
 	perEntry  time.Duration // what writing an entry takes, commit included
+	perGone   time.Duration // what deleting one takes
+	perMark   time.Duration // what a transaction of marks alone takes
+	shared    bool          // the last flush has deleted what had expired,
+	behind    bool          // and there is more
 	limit     int           // entries to delete in one step
 
 	marking marks.Row // being swept
@@ -138,19 +145,32 @@ func (f *file) sweep() (more bool, err error) {
 	return more, nil
 }
 
+// errGivenUp is that of a step which was not written.
+var errGivenUp = errors.New("somebody waits")
+
 // timed does a step, which deletes n entries, and lets the next one be as much
 // larger or smaller as the time that this one took suggests.
+//
+// A large step that somebody has come upon is given up before it is written, which is
+// what takes longest. The steps that follow are small, and are not.
 func (f *file) timed(fn func(*format.Tx) (n int, changed bool, err error)) (n int, err error) {
-	start := time.Now()
+	start, large, given := time.Now(), f.s.txTarget() == calmTx && f.tight == 0, false
 	err = f.update(func(tx *format.Tx) (changed bool, err error) {
 		n, changed, err = fn(tx)
-		return changed, err
+		given = err == nil && changed && large && f.s.waiting.Load() > 0
+		return changed && !given, err
 	})
+	if given && err == nil {
+		err = errGivenUp
+	}
 	if err != nil {
 		return 0, err
 	}
-	target := f.s.txTarget()
-	switch took := time.Since(start); {
+	target, took := f.s.txTarget(), time.Since(start)
+	if n > 0 {
+		f.perGone = (3*f.perGone + took/time.Duration(n)) / 4
+	}
+	switch {
 	case n == 0:
 	case took > target:
 		f.limit = max(f.limit/2, min(f.limit, minStep))
@@ -160,15 +180,31 @@ func (f *file) timed(fn func(*format.Tx) (n int, changed bool, err error)) (n in
 	return n, nil
 }
 
+// most returns how many entries the next step deletes at most. While invalidations
+// come in, that is what there is time for beside what any transaction takes: where the
+// list of free pages is long, or a sync slow, that alone is more than hurriedTx.
+func (f *file) most() int {
+	target := f.s.txTarget()
+	if target == calmTx || f.perGone == 0 {
+		return f.limit
+	}
+	return min(f.limit, max(int((target+f.perMark)/f.perGone), minHurried))
+}
+
 // expire deletes entries that nobody may use any more.
 func (f *file) expire() (more bool, err error) {
+	if f.shared {
+		f.shared = false
+		return f.behind, nil
+	}
 	var due bool
 	now := f.s.opt.now()
 	if err := f.view(func(tx *format.Tx) error { due = tx.Due(now); return nil }); err != nil || !due {
 		return false, err
 	}
+	limit := f.most()
 	n, err := f.timed(func(tx *format.Tx) (n int, _ bool, err error) {
-		n, more, err = tx.SweepExpired(now, f.limit)
+		n, more, err = tx.SweepExpired(now, limit)
 		return n, n > 0, err
 	})
 	f.s.count.expired.Add(uint64(n))
@@ -192,9 +228,10 @@ func (f *file) strike() (more bool, err error) {
 	}
 	clean := false
 	var next []byte
+	limit := f.most()
 	point.At(point.Striking)
 	n, err := f.timed(func(tx *format.Tx) (n int, _ bool, err error) {
-		n, next, err = tx.SweepMark(f.marking, f.from, f.limit)
+		n, next, err = tx.SweepMark(f.marking, f.from, limit)
 		if err != nil {
 			return n, false, err
 		}
@@ -231,8 +268,9 @@ func (f *file) raze() (more bool, err error) {
 		f.floor, f.floorFrom = meta.Floor, nil
 	}
 	var next []byte
+	limit := f.most()
 	n, err := f.timed(func(tx *format.Tx) (n int, _ bool, err error) {
-		n, next, err = tx.SweepFloor(f.floor, f.floorFrom, f.limit)
+		n, next, err = tx.SweepFloor(f.floor, f.floorFrom, limit)
 		if err != nil {
 			return n, false, err
 		}
@@ -270,7 +308,7 @@ func (f *file) evict() (more bool, err error) {
 	}
 	// No more than are too many: a small file is emptied by one large step.
 	average := f.bytes.Load()/max(f.entries.Load(), 1) + 1
-	limit := int(min(int64(f.limit), f.over()/average+1))
+	limit := int(min(int64(f.most()), f.over()/average+1))
 	hand := f.hand
 	n, err := f.timed(func(tx *format.Tx) (int, bool, error) {
 		tx.SetBudget(uint64(f.budget))

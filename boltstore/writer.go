@@ -14,10 +14,12 @@ import (
 )
 
 // A flush is due at flushEntries or flushBytes, or flushAfter the first entry:
-// what a kill -9 loses is a tenth of a second of stores, and an fsync is shared
-// by as many entries as fit into 10 ms of work.
+// what a kill -9 loses is a tenth of a second of stores. A batch has up to
+// batchEntries: while more comes than can be written, pages that many entries share
+// are written once for more of them.
 const (
 	flushEntries = 256
+	batchEntries = 2 * flushEntries
 	flushBytes   = 4 << 20
 	flushAfter   = 100 * time.Millisecond
 )
@@ -68,6 +70,9 @@ func (f *file) write() {
 				}
 				continue
 			}
+		}
+		if errors.Is(err, errGivenUp) {
+			continue
 		}
 		if errors.Is(err, errFinished) {
 			return
@@ -198,6 +203,7 @@ func (f *file) settle(debt marks.Debt) error {
 		return err
 	}
 	if len(needed) > 0 || debt.NewFloor {
+		start := time.Now()
 		err := f.update(func(tx *format.Tx) (bool, error) {
 			if !point.Off(point.SeqWritten) {
 				tx.SetSeq(debt.Seq)
@@ -214,6 +220,7 @@ func (f *file) settle(debt marks.Debt) error {
 		if err != nil {
 			return fmt.Errorf("write marks: %w", err)
 		}
+		f.perMark = (3*f.perMark + time.Since(start)) / 4
 	}
 	// A file that nobody will find is no place for a mark.
 	if !f.here() {
@@ -246,9 +253,9 @@ func (f *file) cleaned(rows ...marks.Row) {
 func (f *file) flush() error {
 	s := f.s
 	target := s.txTarget()
-	limit := flushEntries
+	limit := batchEntries
 	if target == hurriedTx && f.perEntry > 0 {
-		limit = min(max(int(target/f.perEntry), 8), flushEntries)
+		limit = min(max(int(target/f.perEntry), 8), batchEntries)
 	}
 	if f.tight > 0 {
 		limit = min(limit, f.limit) // a small transaction needs little room
@@ -259,6 +266,10 @@ func (f *file) flush() error {
 	}
 	start := time.Now()
 	written := batch
+	// The sweeper's share of what has expired goes in the same transaction: that writes
+	// much of what leads to the pages in any case.
+	sweeps := f.tight == 0 && !start.Before(f.nextSweep)
+	expired, more := 0, false
 	err := f.update(func(tx *format.Tx) (bool, error) {
 		changed := false
 		for i, o := range batch {
@@ -273,7 +284,12 @@ func (f *file) flush() error {
 			}
 			changed = changed || c
 		}
-		return changed, nil
+		if sweeps = sweeps && s.waiting.Load() == 0; !sweeps {
+			return changed, nil
+		}
+		var err error
+		expired, more, err = tx.SweepExpired(s.opt.now(), (len(written)+3)/4)
+		return changed || expired > 0, err
 	})
 	if err != nil {
 		if errors.Is(err, berrors.ErrMaxSizeReached) {
@@ -288,6 +304,10 @@ func (f *file) flush() error {
 	}
 	if n := time.Duration(len(written)); n > 0 {
 		f.perEntry = (3*f.perEntry + time.Since(start)/n) / 4
+	}
+	if sweeps {
+		f.shared, f.behind = true, more
+		s.count.expired.Add(uint64(expired))
 	}
 	point.At(point.Flushed)
 	s.finished(written)

@@ -49,6 +49,15 @@ func metaOf(b []byte) boltMeta {
 	}
 }
 
+// metaSound reports whether a meta is bbolt's, and as it wrote it.
+func metaSound(b []byte) bool {
+	sum := uint64(14695981039346656037) // FNV-1a
+	for _, c := range b[:metaLen-8] {
+		sum = (sum ^ uint64(c)) * 1099511628211
+	}
+	return native.Uint32(b) == boltMagic && native.Uint32(b[4:]) == boltVersion && native.Uint64(b[metaLen-8:]) == sum
+}
+
 // A page is one of the file's, with its overflow, or that of an inline bucket. It has a
 // whole header; what that says of the rest is not believed.
 type page []byte

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/accelhttp/accelerator/accel"
@@ -211,6 +212,17 @@ type reader struct {
 	s    string
 	bad  bool
 	room []string // for lists of strings, most of which have one
+
+	fieldRoom []accel.Field // for lists of fields
+}
+
+// A record is an entry with room for the usual number of what it is made of, in one
+// allocation.
+type record struct {
+	entry   accel.Entry
+	bodies  [2]accel.Body
+	fields  [5]accel.Field
+	strings [10]string
 }
 
 func (r *reader) bytes(n uint64) string {
@@ -296,7 +308,11 @@ func (r *reader) fields() []accel.Field {
 	if n == 0 {
 		return nil
 	}
-	fields := make([]accel.Field, n)
+	if len(r.fieldRoom) < n {
+		r.fieldRoom = make([]accel.Field, n)
+	}
+	fields := r.fieldRoom[:n:n]
+	r.fieldRoom = r.fieldRoom[n:]
 	for i := range fields {
 		fields[i] = accel.Field{Name: r.string(), Values: r.strings()}
 	}
@@ -306,8 +322,9 @@ func (r *reader) fields() []accel.Field {
 // decodeHead reads part 0. Bodies come without their data; how long each is, is
 // appended to lengths.
 func decodeHead(b []byte, lengths []uint64) (*accel.Entry, []uint64, error) {
-	r := &reader{s: string(b)}
-	e := &accel.Entry{}
+	rec := &record{}
+	r := &reader{s: string(b), room: rec.strings[:], fieldRoom: rec.fields[:]}
+	e := &rec.entry
 	key := r.bytes(KeyLen)
 	if !r.bad {
 		e.Key, _ = ParseKey([]byte(key))
@@ -337,7 +354,9 @@ func decodeHead(b []byte, lengths []uint64) (*accel.Entry, []uint64, error) {
 	e.Control = r.fields()
 	e.Header = r.fields()
 	if n := r.count(); n > 0 {
-		e.Bodies = make([]accel.Body, n)
+		if e.Bodies = slices.Clip(rec.bodies[:min(n, len(rec.bodies))]); len(e.Bodies) < n {
+			e.Bodies = make([]accel.Body, n)
+		}
 		for i := range e.Bodies {
 			e.Bodies[i] = accel.Body{Coding: r.string(), ETag: r.string()}
 			lengths = append(lengths, r.uvarint())

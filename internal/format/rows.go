@@ -22,8 +22,29 @@ import (
 // does lead to it: it is silent damage that hides it there, and the mark may have
 // struck it.
 func Get(btx *bolt.Tx, key accel.Key, vary []string, swept uint64) (e *accel.Entry, row Row, names []string, err error) {
-	m := mappingOf(btx)
-	root := stemOf(btx, m)
+	return stemOf(btx, mappingOf(btx)).entry(new(covered), key, vary, swept)
+}
+
+// What the checksum of a part of a record covers beside its value: the entry's key, and
+// the key of the part in its bucket.
+type covered [KeyLen + 9]byte
+
+// Get reads as the function of that name does, what the transaction txid has left. If
+// that is the last one no longer when Get returns, what it returns means nothing. Nor
+// does any other error than ErrNotFound: then the file is to be read in a transaction.
+func (f *Mapped) Get(txid uint64, key accel.Key, vary []string, swept uint64) (e *accel.Entry, row Row, names []string, err error) {
+	m, root, err := f.state(txid)
+	if err != nil {
+		return nil, row, nil, err
+	}
+	look := &struct { // in one allocation
+		mapping
+		covered
+	}{mapping: m}
+	return stem{m: &look.mapping, root: root}.entry(&look.covered, key, vary, swept)
+}
+
+func (root stem) entry(room *covered, key accel.Key, vary []string, swept uint64) (e *accel.Entry, row Row, names []string, err error) {
 	k, err := root.bucket(bucketK)
 	if err != nil {
 		return nil, row, nil, err
@@ -32,9 +53,8 @@ func Get(btx *bolt.Tx, key accel.Key, vary []string, swept uint64) (e *accel.Ent
 	if err != nil {
 		return nil, row, nil, err
 	}
-	var kb [KeyLen]byte
-	AppendKey(kb[:0], key)
-	v, err := k.value(kb[:])
+	kb := AppendKey(room[:0], key)
+	v, err := k.value(kb)
 	if err != nil {
 		return nil, row, nil, err
 	}
@@ -54,10 +74,10 @@ func Get(btx *bolt.Tx, key accel.Key, vary []string, swept uint64) (e *accel.Ent
 		}
 		return nil, row, nil, ErrNotFound
 	}
-	if row, err = decodeRow(kb[:], v); err != nil {
+	if row, err = decodeRow(kb, v); err != nil {
 		return nil, row, nil, err
 	}
-	if e, err = readRecord(b, kb[:], row); err != nil {
+	if e, err = readRecord(b, room, row); err != nil {
 		return nil, row, nil, err
 	}
 	if !slices.Equal(e.Vary, vary) {
@@ -90,61 +110,44 @@ func indexed(root stem, row Row) error {
 	return nil
 }
 
-// A source is a bucket: a stem is one as it was when the transaction began, a tree as
-// the transaction has it.
-type source interface {
-	value(key []byte) ([]byte, error)
-}
-
-func readRecord[S source](b S, key []byte, row Row) (*accel.Entry, error) {
-	// The key of a part in the bucket is the end of what its checksum covers.
-	var room [KeyLen + 9]byte
-	covered := appendBodyKey(room[:0], key, row.ID, 0)
-	id := covered[KeyLen:]
-	v, err := b.value(id)
-	if err != nil {
-		return nil, err
-	}
-	if v == nil {
-		return nil, fmt.Errorf("%w: no record %d", ErrDamaged, row.ID)
-	}
-	head, err := unseal(covered, v)
-	if err != nil {
-		return nil, err
-	}
-	var lengthsRoom [4]uint64
-	e, lengths, err := decodeHead(head, lengthsRoom[:0])
-	if err != nil {
-		return nil, err
-	}
-	if len(lengths)+1 != int(row.Parts) {
-		return nil, fmt.Errorf("%w: record %d has %d bodies", ErrDamaged, row.ID, len(lengths))
-	}
+// readRecord reads the entry that a row leads to.
+func readRecord(b stem, room *covered, row Row) (*accel.Entry, error) {
+	sealed := append(binary.BigEndian.AppendUint64(AppendKey(room[:0], row.Key), row.ID), 0)
+	id := sealed[KeyLen:]
 	var partsRoom [4][]byte
-	parts, size := partsRoom[:0], 0
-	for i, n := range lengths {
-		id[8] = byte(i + 1)
+	parts := partsRoom[:0]
+	for i := range int(row.Parts) {
+		id[8] = byte(i)
 		v, err := b.value(id)
 		if err != nil {
 			return nil, err
 		}
 		if v == nil {
-			return nil, fmt.Errorf("%w: record %d lacks part %d", ErrDamaged, row.ID, i+1)
+			return nil, fmt.Errorf("%w: record %d lacks part %d", ErrDamaged, row.ID, i)
 		}
-		body, err := unseal(covered, v)
-		if err != nil {
+		if v, err = unseal(sealed, v); err != nil {
 			return nil, err
 		}
-		if uint64(len(body)) != n {
+		parts = append(parts, v)
+	}
+	if len(parts) == 0 {
+		return nil, fmt.Errorf("%w: record %d has no parts", ErrDamaged, row.ID)
+	}
+	var lengthsRoom [4]uint64
+	e, lengths, err := decodeHead(parts[0], lengthsRoom[:0])
+	if err != nil {
+		return nil, err
+	}
+	if parts = parts[1:]; len(parts) != len(lengths) {
+		return nil, fmt.Errorf("%w: record %d has %d bodies", ErrDamaged, row.ID, len(lengths))
+	}
+	// All bodies share one piece of memory, which is not cleared before.
+	data := bytes.Join(parts, nil)
+	for i, n := range lengths {
+		if body := parts[i]; uint64(len(body)) != n {
 			return nil, fmt.Errorf("%w: record %d, part %d has %d bytes", ErrDamaged, row.ID, i+1, len(body))
 		}
-		parts, size = append(parts, body), size+len(body)
-	}
-	data := make([]byte, 0, size) // all bodies share one piece of memory
-	for i, body := range parts {
-		from := len(data)
-		data = append(data, body...)
-		e.Bodies[i].Data = data[from:len(data):len(data)]
+		e.Bodies[i].Data, data = data[:n:n], data[n:]
 	}
 	e.At, e.FreshUntil, e.KeepUntil, e.Marks = row.At, row.FreshUntil, row.KeepUntil, row.Marks
 	return e, nil
@@ -198,9 +201,9 @@ func (tx *Tx) Row(key accel.Key) (Row, error) {
 	return decodeRow(kb, v)
 }
 
-// Record reads the whole entry of a row.
+// Record reads the whole entry of a row, in a transaction that writes nothing.
 func (tx *Tx) Record(row Row) (*accel.Entry, error) {
-	return readRecord(tx.b, AppendKey(tx.key[:0], row.Key), row)
+	return readRecord(tx.b.stem, new(covered), row)
 }
 
 // fits reports whether an entry can be written down: the number of a part is a
@@ -213,13 +216,11 @@ func fits(e *accel.Entry) bool {
 // it what the resource's variants no longer allow. An entry of more than 254
 // bodies or 65 535 marks is not stored.
 func (tx *Tx) Put(e *accel.Entry, staleSince time.Time) error {
-	if _, err := tx.Displace(e.Key, e.Vary); err != nil {
+	_, all, err := tx.displace(e.Key, e.Vary)
+	if err != nil || !fits(e) {
 		return err
 	}
-	if !fits(e) {
-		return nil
-	}
-	if err := tx.addVariant(e); err != nil {
+	if err := tx.addVariant(e, all); err != nil {
 		return err
 	}
 	id, err := tx.b.b.NextSequence()
@@ -259,6 +260,9 @@ func (tx *Tx) Renew(row Row, e *accel.Entry, staleSince time.Time) error {
 	key := AppendKey(make([]byte, 0, KeyLen), e.Key)
 	old := len(tx.b.Get(bodyID(row.ID, 0)))
 	if err := tx.unlink(row, key); err != nil {
+		return err
+	}
+	if err := tx.dropNames(row); err != nil {
 		return err
 	}
 	head := seal(bodyKey(key, row.ID, 0), encodeHead(e))
@@ -315,7 +319,7 @@ func tagMarks(marks []accel.Hash) []accel.Hash {
 	return marks[min(2, len(marks)):]
 }
 
-// unlink deletes the rows that lead to a record.
+// unlink deletes the rows that lead to a record. dropNames is to follow.
 func (tx *Tx) unlink(row Row, key []byte) error {
 	tx.changed = true
 	if err := tx.k.Delete(key); err != nil {
@@ -328,7 +332,22 @@ func (tx *Tx) unlink(row Row, key []byte) error {
 		if err := tx.t.Delete(tagKey(h, row.ID)); err != nil {
 			return err
 		}
-		// The tag's name goes with its last entry.
+	}
+	tx.meta.Entries -= min(tx.meta.Entries, 1)
+	tx.meta.Bytes -= min(tx.meta.Bytes, row.Size)
+	return nil
+}
+
+// dropNames deletes the names of tags that went with the last of their entries, which
+// these were. Each tag is looked for once, however many bore it: the look goes over all
+// pages that the transaction has emptied.
+func (tx *Tx) dropNames(gone ...Row) error {
+	var tags []accel.Hash
+	for _, row := range gone {
+		tags = append(tags, tagMarks(row.Marks)...)
+	}
+	slices.Sort(tags)
+	for _, h := range slices.Compact(tags) {
 		c := tx.t.Cursor()
 		if k, _ := c.Seek(tagKey(h, 1)); k == nil || !bytes.HasPrefix(k, u64(uint64(h))) {
 			if err := tx.t.Delete(tagKey(h, 0)); err != nil {
@@ -336,35 +355,56 @@ func (tx *Tx) unlink(row Row, key []byte) error {
 			}
 		}
 	}
-	tx.meta.Entries -= min(tx.meta.Entries, 1)
-	tx.meta.Bytes -= min(tx.meta.Bytes, row.Size)
 	return nil
 }
 
 // Delete removes the entry of a key with all its rows, if its id is id or id is
 // 0. It returns ErrNotFound if there is none.
 func (tx *Tx) Delete(key accel.Key, id uint64) error {
-	row, err := tx.Row(key)
+	row, err := tx.removeID(key, id)
 	if err != nil {
 		return err
 	}
-	if id != 0 && row.ID != id {
-		return ErrNotFound
-	}
-	return tx.delete(row)
+	return tx.dropNames(row)
 }
 
-func (tx *Tx) delete(row Row) error {
+// delete removes entries with all their rows.
+func (tx *Tx) delete(rows ...Row) error {
+	for _, row := range rows {
+		if err := tx.remove(row); err != nil {
+			return err
+		}
+	}
+	return tx.dropNames(rows...)
+}
+
+// removeID is Delete without the names of the entry's tags; dropNames is to follow.
+func (tx *Tx) removeID(key accel.Key, id uint64) (Row, error) {
+	row, err := tx.Row(key)
+	if err == nil && id != 0 && row.ID != id {
+		err = ErrNotFound
+	}
+	if err == nil {
+		err = tx.remove(row)
+	}
+	return row, err
+}
+
+// remove deletes all rows of an entry but the names of its tags.
+func (tx *Tx) remove(row Row) error {
 	key := AppendKey(make([]byte, 0, KeyLen), row.Key)
 	if err := tx.unlink(row, key); err != nil {
 		return err
 	}
-	if err := tx.deleteRecord(row.ID); err != nil {
-		return err
+	for part := range row.Parts {
+		if err := tx.b.Delete(bodyID(row.ID, part)); err != nil {
+			return err
+		}
 	}
 	return tx.dropVariant(row.Key)
 }
 
+// deleteRecord deletes a record that no row of bucket k tells the parts of.
 func (tx *Tx) deleteRecord(id uint64) error {
 	c := tx.b.Cursor()
 	var parts [][]byte
@@ -396,31 +436,33 @@ func (tx *Tx) readVariants(rk []byte) (variants, bool, error) {
 // entry there, and all of the resource's if their names are others. It reports
 // whether there was anything.
 func (tx *Tx) Displace(key accel.Key, vary []string) (changed bool, err error) {
+	changed, _, err = tx.displace(key, vary)
+	return changed, err
+}
+
+// displace also returns the resource's list of variants, as far as it stays.
+func (tx *Tx) displace(key accel.Key, vary []string) (changed bool, all variants, err error) {
 	switch err := tx.Delete(key, 0); err {
 	case nil:
 		changed = true
 	case ErrNotFound:
 	default:
-		return false, err
+		return false, all, err
 	}
 	rk := resourceKey(key)
 	all, known, err := tx.readVariants(rk)
 	if err != nil || slices.Equal(all.names, vary) {
-		return changed, err
+		return changed, all, err
 	}
 	n, err := tx.deleteVariants(rk)
-	return changed || known || n > 0, err
+	return changed || known || n > 0, variants{}, err
 }
 
-// addVariant makes room for e, which has been displaced, among its resource's
-// variants.
-func (tx *Tx) addVariant(e *accel.Entry) error {
+// addVariant adds e, which has been displaced, to its resource's list of variants, and
+// makes room for it.
+func (tx *Tx) addVariant(e *accel.Entry, all variants) error {
 	rk := resourceKey(e.Key)
-	all, known, err := tx.readVariants(rk)
-	if err != nil {
-		return err
-	}
-	if !known {
+	if len(all.digests) == 0 {
 		if e.Vary == nil && e.Key.Variant == (accel.Digest{}) {
 			return nil // the common case: one entry, no row
 		}
@@ -436,10 +478,7 @@ func (tx *Tx) addVariant(e *accel.Entry) error {
 		all.digests = all.digests[1:]
 		row, err := tx.Row(oldest)
 		if err == nil {
-			key := AppendKey(make([]byte, 0, KeyLen), oldest)
-			if err = tx.unlink(row, key); err == nil {
-				err = tx.deleteRecord(row.ID)
-			}
+			err = tx.delete(row)
 		}
 		if err != nil && err != ErrNotFound {
 			return err
@@ -455,10 +494,8 @@ func (tx *Tx) deleteVariants(rk []byte) (deleted int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	for _, row := range rows {
-		if err := tx.delete(row); err != nil {
-			return 0, err
-		}
+	if err := tx.delete(rows...); err != nil {
+		return 0, err
 	}
 	return len(rows), tx.k.Delete(rk)
 }
@@ -508,7 +545,7 @@ func (tx *Tx) rows(prefix, from []byte, match func(Row) bool, limit int) (rows [
 type Standing struct {
 	Row    Row      // what the key holds; zero if nothing
 	Vary   []string // the names under which the resource's entries are kept
-	Higher uint64   // the highest position among the entries that would have to go
+	Others []Row    // the resource's other entries, if they would have to go because of their names
 }
 
 // Stands tells what a Put at a key, with these Vary names, would replace.
@@ -536,9 +573,8 @@ func Stands(btx *bolt.Tx, key accel.Key, vary []string) (Standing, error) {
 		}
 		if row.Key == key {
 			st.Row = row
-		}
-		if row.Key == key || others {
-			st.Higher = max(st.Higher, row.At.N)
+		} else if others {
+			st.Others = append(st.Others, row)
 		}
 	}
 	return st, nil

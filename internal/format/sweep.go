@@ -27,11 +27,16 @@ func (tx *Tx) SweepExpired(now time.Time, limit int) (deleted int, more bool, er
 		}
 		list = append(list, due{bytes.Clone(k), bytes.Clone(v)})
 	}
+	var gone []Row
 	for _, d := range list {
 		id := binary.BigEndian.Uint64(d.x[8:])
 		key, err := ParseKey(d.key)
+		var row Row
 		if err == nil {
-			err = tx.Delete(key, id)
+			row, err = tx.removeID(key, id)
+		}
+		if err == nil {
+			gone = append(gone, row)
 		}
 		if err == ErrNotFound {
 			// The row leads nowhere: only damage leaves such a one.
@@ -44,7 +49,7 @@ func (tx *Tx) SweepExpired(now time.Time, limit int) (deleted int, more bool, er
 		}
 		deleted++
 	}
-	return deleted, len(list) == limit, nil
+	return deleted, len(list) == limit, tx.dropNames(gone...)
 }
 
 // SweepMark deletes up to limit entries that the row strikes, and writes
@@ -55,23 +60,21 @@ func (tx *Tx) SweepMark(r marks.Row, from []byte, limit int) (deleted int, next 
 	if err != nil {
 		return 0, nil, err
 	}
+	var struck []Row
 	for _, row := range rows {
 		if r.Strikes(row.At.N) {
-			if err := tx.delete(row); err != nil {
-				return deleted, nil, err
-			}
-			deleted++
+			struck = append(struck, row)
 			continue
 		}
 		if row.StaleSince.IsZero() || r.Since.Before(row.StaleSince) {
 			row.StaleSince = r.Since
 			key := AppendKey(nil, row.Key)
 			if err := tx.k.Put(key, row.encode(key)); err != nil {
-				return deleted, nil, err
+				return 0, nil, err
 			}
 		}
 	}
-	return deleted, next, nil
+	return len(struck), next, tx.delete(struck...)
 }
 
 func targetOf(m accel.Mark) accel.Hash {
@@ -221,13 +224,7 @@ func (tx *Tx) SweepFloor(n uint64, from []byte, limit int) (deleted int, next []
 	if err != nil {
 		return 0, nil, err
 	}
-	for _, row := range rows {
-		if err := tx.delete(row); err != nil {
-			return deleted, nil, err
-		}
-		deleted++
-	}
-	return deleted, next, nil
+	return len(rows), next, tx.delete(rows...)
 }
 
 // Evict deletes up to limit entries in the order of their ids, beginning at the
@@ -262,10 +259,14 @@ func (tx *Tx) Evict(hand uint64, limit int, spare func(accel.Key) bool) (deleted
 		}
 		k, v = c.Seek(bodyID(id+1, 0))
 	}
+	var gone []Row
 	for _, vic := range list {
 		err := ErrNotFound
 		if key, perr := ParseKey(vic.key); perr == nil {
-			err = tx.Delete(key, vic.id)
+			var row Row
+			if row, err = tx.removeID(key, vic.id); err == nil {
+				gone = append(gone, row)
+			}
 		}
 		if err == ErrNotFound {
 			err = tx.deleteRecord(vic.id)
@@ -275,7 +276,7 @@ func (tx *Tx) Evict(hand uint64, limit int, spare func(accel.Key) bool) (deleted
 		}
 		deleted++
 	}
-	return deleted, next, nil
+	return deleted, next, tx.dropNames(gone...)
 }
 
 func markKey(m accel.Mark) []byte {

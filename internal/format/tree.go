@@ -33,11 +33,45 @@ type mapping struct {
 }
 
 func mappingOf(btx *bolt.Tx) *mapping {
-	info := btx.DB().Info()
+	return mappingTo(btx.DB(), btx.Size())
+}
+
+func mappingTo(db *bolt.DB, size int64) *mapping {
+	info := db.Info()
 	// The address is that of no Go object, which a plain conversion would have it
 	// checked for.
 	data := *(*unsafe.Pointer)(unsafe.Pointer(&info.Data))
-	return &mapping{data: unsafe.Slice((*byte)(data), btx.Size()), pageSize: int64(info.PageSize)}
+	return &mapping{data: unsafe.Slice((*byte)(data), size), pageSize: int64(info.PageSize)}
+}
+
+// Mapped is the mapping of an open file as it is read without a transaction, which takes
+// locks and memory. The pages of a state are written over by the transaction after the
+// next, at the earliest: what was read of a state is true if it is still the last.
+type Mapped struct{ m mapping }
+
+// MappedTo returns the mapping of db up to a size. The caller knows that it is mapped as
+// far as that, and stays where it is until db is closed.
+func MappedTo(db *bolt.DB, size int64) *Mapped { return &Mapped{*mappingTo(db, size)} }
+
+func (f *Mapped) meta(id int64) []byte {
+	return f.m.data[id*f.m.pageSize+pageHeader:][:metaLen]
+}
+
+// Last reports whether txid is the last transaction that was committed, as far as the
+// file says.
+func (f *Mapped) Last(txid uint64) bool {
+	return txid == max(metaOf(f.meta(0)).txid, metaOf(f.meta(1)).txid)
+}
+
+// state returns what the transaction txid has left. There is none if it is not the last:
+// another was committed, or an older state of the file was written over it.
+func (f *Mapped) state(txid uint64) (m mapping, root uint64, err error) {
+	b := f.meta(int64(txid % 2))
+	meta := metaOf(b)
+	if !f.Last(txid) || meta.txid != txid || !metaSound(b) || meta.pages > uint64(len(f.m.data))/uint64(f.m.pageSize) {
+		return m, 0, fmt.Errorf("%w: no meta", ErrDamaged)
+	}
+	return mapping{data: f.m.data[:int64(meta.pages)*f.m.pageSize], pageSize: f.m.pageSize}, meta.root, nil
 }
 
 // freelist looks at the free list of the transaction txid, the last that was committed.
@@ -391,8 +425,6 @@ func (t tree) Get(key []byte) []byte {
 	t.sound(key)
 	return t.b.Get(key)
 }
-
-func (t tree) value(key []byte) ([]byte, error) { return t.Get(key), nil }
 
 func (t tree) Put(key, value []byte) error {
 	t.touch(key, false)

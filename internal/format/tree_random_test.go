@@ -161,20 +161,49 @@ func TestFoundAsBboltFinds(t *testing.T) {
 		ps := []int{512, 512, 1024, 4096, 16384, 65536}[r.IntN(6)]
 		w := walker{T: t, r: r, ps: ps, keys: []int{10, 100, 1000}[r.IntN(3)], length: []int{8, 16, 72, 300}[r.IntN(4)]}
 		path := filepath.Join(t.TempDir(), fmt.Sprint(round))
-		db, err := bolt.Open(path, 0o600, &bolt.Options{NoSync: true, NoGrowSync: true, PageSize: ps, FreelistType: bolt.FreelistMapType})
+		db, err := bolt.Open(path, 0o600, &bolt.Options{
+			NoSync: true, NoGrowSync: true, PageSize: ps, FreelistType: bolt.FreelistMapType, InitialMmapSize: mapped,
+		})
 		require.NoError(t, err)
+		file := MappedTo(db, mapped)
 		fill := []float64{0.1, 0.5, 0.5, 0.95, 1}[r.IntN(5)]
 		longest := []int{0, 8, 100, ps, 4 * ps}[r.IntN(5)]
 		for range 12 {
-			err := db.Update(func(btx *bolt.Tx) error { return w.change(btx, fill, longest) })
+			var txid uint64
+			require.NoError(t, db.View(func(btx *bolt.Tx) error { txid = uint64(btx.ID()); return nil }))
+			m, root, err := file.state(txid)
+			require.NoError(t, err)
+			state := stem{m: &m, root: root}
+			before := w.rows(state)
+			err = db.Update(func(btx *bolt.Tx) error { return w.change(btx, fill, longest) })
+			require.Equal(t, err != nil, file.Last(txid))
 			if err != errUndo {
 				require.NoError(t, err)
 			}
 			require.NoError(t, db.View(w.compare))
+			require.Equal(t, before, w.rows(state), "until the next transaction it is all there")
 		}
 		require.NoError(t, db.Close())
 		require.NoError(t, os.Remove(path))
 	}
+}
+
+// mapped is more than any of these files has.
+const mapped = 256 << 20
+
+// rows returns what a state has, as it is read without a transaction.
+func (w *walker) rows(root stem) (rows [][]byte) {
+	b, err := root.bucket(walked)
+	if errors.Is(err, errNoBucket) {
+		return nil
+	}
+	require.NoError(w, err)
+	for i := range w.keys {
+		v, err := b.value(w.key(i))
+		require.NoError(w, err)
+		rows = append(rows, bytes.Clone(v))
+	}
+	return rows
 }
 
 type walker struct {
@@ -216,7 +245,7 @@ func (w *walker) change(btx *bolt.Tx, fill float64, longest int) error {
 		if del {
 			err = b.Delete(w.key(i))
 		} else {
-			err = b.Put(w.key(i), make([]byte, w.r.IntN(longest+1)))
+			err = b.Put(w.key(i), bytes.Repeat([]byte{byte(w.r.Uint32())}, w.r.IntN(longest+1)))
 		}
 		require.NoError(w, err)
 	}

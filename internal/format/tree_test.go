@@ -129,15 +129,23 @@ func TestReadAsBboltReads(t *testing.T) {
 		require.NoError(t, db.View(func(btx *bolt.Tx) error {
 			tx, err := format.Begin(btx)
 			require.NoError(t, err)
+			mapped := format.MappedTo(db, btx.Size())
+			txid := uint64(btx.ID())
 			found := 0
 			for i := range 90 {
 				key := page("http", "example.org", fmt.Sprint("/", i), "", nil).Key
 				row, err := tx.Row(key)
 				e, got, _, gerr := format.Get(btx, key, nil, 100)
+				me, mgot, _, merr := mapped.Get(txid, key, nil, 100)
+				require.Equal(t, got, mgot)
+				require.Equal(t, gerr, merr)
+				_, _, _, merr = mapped.Get(txid+1, key, nil, 100)
+				require.ErrorIs(t, merr, format.ErrDamaged, "a transaction that is not there")
 				if err != nil {
 					require.ErrorIs(t, gerr, format.ErrNotFound)
 					continue
 				}
+				require.Empty(t, storetest.Diff(e, me))
 				require.NoError(t, gerr)
 				require.Equal(t, row, got)
 				want, err := tx.Record(row)
