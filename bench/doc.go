@@ -68,7 +68,7 @@
 //	go test -run '^$' -bench 'Hit$/' -benchtime 100x ./bench                   # 50 s
 //	go test -run '^$' -bench Crowd -benchtime 100x ./bench                     # 20 s
 //	go test -run '^$' -bench 'Miss$|Coalesced' -benchtime 100x ./bench         # 60 s
-//	go test -run '^$' -bench MissOverhead -benchtime 50x ./bench               # 50 s
+//	go test -run '^$' -bench MissOverhead -benchtime 60x ./bench               # 60 s
 //	go test -run '^$' -bench 'Invalidate$' -benchtime 10x ./bench              # 60 s
 //	go test -run '^$' -bench 'InvalidateBesideStores' -benchtime 20x ./bench   # 20 s
 //	go test -run '^$' -bench 'BesideInvalidations' -benchtime 1s ./bench       # 15 s

@@ -3,8 +3,12 @@ package bench
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -122,28 +126,25 @@ func BenchmarkCoalesced(b *testing.B) {
 
 // BenchmarkMissOverhead is the throughput of a handler that takes a millisecond for
 // 16 KiB, with a cache that never has what is asked for and stores it all, beside the
-// handler alone. There are as many clients as processors. Where the work is the
-// processor's, storing competes with it; where it is waiting, there is time.
+// handler alone. Where the work is the processor's, storing competes with it; where it is
+// waiting, for another process, there is time; and with fewer clients than processors
+// there is a processor for what is done behind the answer.
 //
 // The floor with gzip is a site that compresses what it sends, as nearly all do.
 func BenchmarkMissOverhead(b *testing.B) {
 	work := map[string]func(context.Context){
 		"cpu":  computing(time.Millisecond),
-		"wait": waiting(time.Millisecond),
+		"wait": waiting(b, time.Millisecond),
 	}
-	clients := runtime.GOMAXPROCS(0)
-	for _, kind := range []string{"html", "bytes"} {
+	for _, of := range []struct{ kind, floor string }{{"html", "gzip"}, {"html", "plain"}, {"bytes", "plain"}} {
 		for _, how := range []string{"cpu", "wait"} {
-			for _, beside := range []string{"plain", "gzip"} {
-				if beside == "gzip" && kind == "bytes" {
-					continue
-				}
+			for _, clients := range []int{1, runtime.GOMAXPROCS(0)} {
 				for _, be := range backends {
-					b.Run(kind+"=16KiB/work="+how+"/floor="+beside+"/store="+be.name, func(b *testing.B) {
+					b.Run(fmt.Sprintf("%s=16KiB/floor=%s/work=%s/clients=%d/store=%s", of.kind, of.floor, how, clients, be.name), func(b *testing.B) {
 						s := newSite(b, corpus)
 						s.work = work[how]
 						var bare http.Handler = s
-						if beside == "gzip" {
+						if of.floor == "gzip" {
 							bare = compressing(s)
 						}
 						c := newCache(b, s, be.open(b))
@@ -151,7 +152,7 @@ func BenchmarkMissOverhead(b *testing.B) {
 							next := make([]func() *http.Request, clients)
 							ws := make([]*sink, clients)
 							for i := range next {
-								next[i], ws[i] = fresh(i, "/"+kind+"/16384", 1000), newSink()
+								next[i], ws[i] = fresh(i, "/"+of.kind+"/16384", 1000), newSink()
 							}
 							// Each turn has a few requests of each client: at its end
 							// they wait for the last.
@@ -191,16 +192,64 @@ func compressing(s *site) http.Handler {
 	})
 }
 
-// waiting takes a time by waiting for it.
-func waiting(d time.Duration) func(context.Context) {
-	return func(ctx context.Context) {
-		t := time.NewTimer(d)
-		defer t.Stop()
-		select {
-		case <-t.C:
-		case <-ctx.Done():
+// waiting takes a time as a handler does that asks its database, by waiting for another
+// process. A timer would not do: where something is done behind the answer, the runtime
+// comes to sleep later, and rounds up what is left to a millisecond.
+func waiting(tb testing.TB, d time.Duration) func(context.Context) {
+	p := startChild(tb, childSetup{Waits: d})
+	tb.Cleanup(func() { p.stop(tb) })
+	addr := p.report(tb).Addr
+	idle := make(chan net.Conn, runtime.GOMAXPROCS(0))
+	for range cap(idle) {
+		conn, err := net.Dial("tcp", addr)
+		require.NoError(tb, err)
+		tb.Cleanup(func() { _ = conn.Close() })
+		idle <- conn
+	}
+	return func(context.Context) {
+		conn := <-idle
+		defer func() { idle <- conn }()
+		b := []byte{1}
+		_, err := conn.Write(b)
+		if err == nil {
+			_, err = conn.Read(b)
+		}
+		if err != nil {
+			tb.Error(err)
 		}
 	}
+}
+
+// beDatabase answers each byte with another, after a time, until its input ends.
+func beDatabase(out *json.Encoder, waits time.Duration) int {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		_ = out.Encode(childReport{Err: err.Error()})
+		return 1
+	}
+	_ = out.Encode(childReport{Addr: l.Addr().String()})
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				for b := []byte{0}; ; {
+					if _, err := conn.Read(b); err != nil {
+						return
+					}
+					time.Sleep(waits)
+					if _, err := conn.Write(b); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	return 0
 }
 
 // computing takes a time by hashing for as long as that takes when nothing else is

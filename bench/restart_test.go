@@ -125,13 +125,15 @@ const childEnv = "ACCEL_BENCH_CHILD"
 
 type childSetup struct {
 	Path, Page string
-	Entries    int // 0: the first hit is all
+	Entries    int           // 0: the first hit is all
+	Waits      time.Duration // not 0: it is a database that takes so long for an answer
 }
 
 type childReport struct {
 	Err                 string
 	First, Hits, Stores int64 // anonymous memory, in bytes
 	Tier, File          int64 // bytes of the memory tier and of the file
+	Addr                string
 }
 
 func child() int {
@@ -141,6 +143,9 @@ func child() int {
 		return 2
 	}
 	out := json.NewEncoder(os.Stdout)
+	if setup.Waits > 0 {
+		return beDatabase(out, setup.Waits)
+	}
 	c, err := firstHit(setup.Path, setup.Page)
 	if err != nil {
 		_ = out.Encode(childReport{Err: err.Error()})
