@@ -16,7 +16,7 @@ import (
 const (
 	memoryBound   = 8.0   // 3.3 to 3.7 measured
 	answeredBound = 12.0  // 304: 5.1 to 5.6 measured; it has fewer fields, and a condition
-	diskBound     = 250.0 // 50 to 110 measured; it depends on memory more than on us
+	diskBound     = 120.0 // 26 to 59 measured; it depends on memory more than on us
 )
 
 // A change that makes a hit allocate, or much slower than a handler that has the

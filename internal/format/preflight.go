@@ -84,6 +84,8 @@ type pages struct {
 	more func() bool // by ExamineLeaves: whether to go on
 	buf  []byte      // by leafPage
 
+	levels []page // by branchPage
+
 	ours   bool              // the magic was read
 	others map[string][]byte // the root's buckets, of a file without it
 }
@@ -402,29 +404,52 @@ func (p *pages) descend(id uint64, depth int, first, next []byte) error {
 	if depth == 0 {
 		return p.leafPage(id, first, next)
 	}
-	flags, children, err := p.children(id)
+	page, err := p.branchPage(id, depth)
 	if err != nil {
 		return err
 	}
-	if flags != flagBranch {
-		return fmt.Errorf("%w: page %d is a leaf among branches", ErrDamaged, id)
+	if err := page.inOrder(id, first, next); err != nil {
+		return err
 	}
-	for i, c := range children {
-		if err := inOrder(id, i, c.key, first, next); err != nil {
-			return err
+	for i := range page.count() {
+		c, end := child{}, next
+		if c, err = page.child(i); err == nil && i+1 < page.count() {
+			end, err = page.key(i + 1)
 		}
-		first = c.key
-	}
-	for i, c := range children {
-		end := next
-		if i+1 < len(children) {
-			end = children[i+1].key
+		if err == nil {
+			err = p.descend(c.id, depth-1, c.key, end)
 		}
-		if err := p.descend(c.id, depth-1, c.key, end); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// branchPage reads a branch page. It is good until another of the same level is read:
+// a file of a million entries has ten thousand.
+func (p *pages) branchPage(id uint64, level int) (page, error) {
+	for len(p.levels) <= level {
+		p.levels = append(p.levels, nil)
+	}
+	if p.levels[level] == nil {
+		p.levels[level] = make(page, p.meta.pageSize)
+	}
+	branch := p.levels[level]
+	if err := p.read(branch, int64(id)*int64(p.meta.pageSize)); err != nil {
+		return nil, err
+	}
+	switch {
+	case native.Uint64(branch) == id && branch.flags() == flagLeaf:
+		return nil, fmt.Errorf("%w: page %d is a leaf among branches", ErrDamaged, id)
+	case native.Uint64(branch) != id || branch.flags() != flagBranch:
+		return nil, fmt.Errorf("%w: page %d says it is %d, with flags %#x", ErrDamaged, id, native.Uint64(branch), branch.flags())
+	case branch.count() == 0:
+		return nil, fmt.Errorf("%w: branch page of no elements", ErrDamaged)
+	case native.Uint32(branch[12:]) != 0: // of long keys
+		return p.page(id)
+	}
+	return branch, nil
 }
 
 // leafPage looks at the elements of a leaf, and notes the pages that it goes on for.
