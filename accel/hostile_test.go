@@ -310,7 +310,7 @@ func TestBodiesAreAsWithoutUs(t *testing.T) {
 
 // net/http's writer of HTTP/2 returns when its stream is reset, while what it was given
 // may still be read to be sent.
-func TestWrittenToHTTP2IsNotReused(t *testing.T) {
+func TestSecurity_S12_WrittenToHTTP2IsNotReused(t *testing.T) {
 	h, _ := page(func(r *http.Request) string { return text + strings.Repeat(r.URL.Path, 1000) })
 	private := func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Set-Cookie", "a=b")

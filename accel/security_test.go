@@ -134,7 +134,7 @@ func TestSecurityTable(t *testing.T) {
 	for _, series := range []struct {
 		letter string
 		n      int
-	}{{"K", 14}, {"P", 8}, {"S", 11}, {"R", 14}, {"D", 13}} {
+	}{{"K", 14}, {"P", 8}, {"S", 12}, {"R", 14}, {"D", 13}} {
 		for i := range series.n {
 			id := fmt.Sprint(series.letter, i+1)
 			cell, ok := rows[id]
