@@ -44,12 +44,12 @@ func (f *Mapped) Get(txid uint64, key accel.Key, vary []string, swept uint64) (e
 	return stem{m: &look.mapping, root: root}.entry(&look.covered, key, vary, swept)
 }
 
-func (root stem) entry(room *covered, key accel.Key, vary []string, swept uint64) (e *accel.Entry, row Row, names []string, err error) {
-	k, err := root.bucket(bucketK)
+func (s stem) entry(room *covered, key accel.Key, vary []string, swept uint64) (e *accel.Entry, row Row, names []string, err error) {
+	k, err := s.bucket(bucketK)
 	if err != nil {
 		return nil, row, nil, err
 	}
-	b, err := root.bucket(bucketB)
+	b, err := s.bucket(bucketB)
 	if err != nil {
 		return nil, row, nil, err
 	}
@@ -84,7 +84,7 @@ func (root stem) entry(room *covered, key accel.Key, vary []string, swept uint64
 		return nil, row, e.Vary, ErrNotFound
 	}
 	if row.At.N < swept {
-		if err := indexed(root, row); err != nil {
+		if err := indexed(s, row); err != nil {
 			return nil, row, nil, err
 		}
 	}
