@@ -73,6 +73,7 @@ func (w *world) stepFaulty(s *storetest.FaultyStore) {
 	a := w.site.arrive()
 	w.site.calls = []*rendering{}
 	res := send(w.cache, v)
+	w.rest()
 	if err := w.site.examine(v, res, a, w.forms); err != nil {
 		w.fatalf("%v\n%s", err, dump(res))
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -153,10 +154,20 @@ func (w *world) start() {
 		accel.WithLogger(slog.New(slog.DiscardHandler)), accel.WithMaxBody(maxBody), accel.WithHoldLimit(holdLimit))
 }
 
-func (w *world) close() {
-	if n := w.cache.Stats().Store.InFlight; n != 0 {
-		w.fatalf("%d positions are still held", n)
+// rest waits for what is stored behind an answer: the clock is to stand still for it,
+// and what comes next depends on it.
+func (w *world) rest() {
+	for range 10_000_000 {
+		if w.cache.Stats().Store.InFlight == 0 {
+			return
+		}
+		runtime.Gosched()
 	}
+	w.fatalf("%d positions are still held", w.cache.Stats().Store.InFlight)
+}
+
+func (w *world) close() {
+	w.rest()
 	if err := w.cache.Close(); err != nil {
 		w.fatalf("%v", err)
 	}
@@ -272,6 +283,7 @@ func (w *world) visit(v *visit) {
 	arrival := w.site.arrive()
 	w.site.calls = []*rendering{}
 	res := send(w.cache, v)
+	w.rest()
 	calls := w.site.calls
 	if err := w.site.examine(v, res, arrival, w.forms); err != nil {
 		w.fatalf("%v\n%s", err, dump(res))
