@@ -86,8 +86,8 @@
 // Content-Location that is its own URL.
 //
 // Why a response was not stored stands in [Stats], in the log at debug level, and
-// in its Cache-Status (RFC 9211), unless its header had to be sent before that was
-// known; see [WithHoldLimit].
+// in its Cache-Status (RFC 9211), unless its header was sent before that was known:
+// see [WithHoldLimit], and Compression.
 //
 // # Tags
 //
@@ -135,6 +135,11 @@
 // coding gets the response decoded. "no-transform" leaves the body alone. Do not
 // compress in middleware between the cache and the handler; around the cache
 // there is nothing left to compress.
+//
+// The first client is answered as soon as its own coding is made. The other is made,
+// and the response stored, behind that answer; requests that come meanwhile wait, and
+// find it stored. If the store does not take it, though the answer said "stored", the
+// answers that follow say so.
 //
 // # One at a time
 //
