@@ -343,8 +343,10 @@ func areAsWithoutUs(t *testing.T, cases map[string]wireCase) (hits *atomic.Int64
 	hits = new(atomic.Int64)
 	handler := func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == goodbye {
+			// An error, because of what is none the cache remembers that it was not
+			// for storing, and may forget that of the page that is looked at.
 			w.Header().Set("Cache-Control", "no-store")
-			w.WriteHeader(http.StatusResetContent)
+			w.WriteHeader(http.StatusGone)
 			return
 		}
 		wireWays[r.URL.Query().Get("way")](w, r)
