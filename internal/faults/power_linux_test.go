@@ -236,8 +236,10 @@ func (d *powerDisk) cutUnder(l *account, acks int, prefix ...string) (stderr str
 		case <-time.After(rand.N(40 * time.Millisecond)):
 		}
 	} else {
-		pid = <-ready
-		require.NotZero(d.t, pid, "it never was ready: %v %s", l.errors, c.Stderr())
+		if pid = <-ready; pid == 0 {
+			<-ended
+			require.Fail(d.t, "it never was ready", "%v %s", l.errors, c.Stderr())
+		}
 		<-time.After(rand.N(120 * time.Millisecond))
 		l.await(acks, ended)
 	}
