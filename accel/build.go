@@ -100,15 +100,12 @@ func (fl *fill) build(w wishes) (*Entry, content) {
 	return e, ct
 }
 
-// recoded reports whether clients get an entry in other codings than the handler had in
-// mind. The digests that it gave are then to be dropped.
-func (e *Entry) recoded() bool {
-	coding := e.Bodies[0].Coding
-	return coding != codec.Identity && (codec.Known(coding) || len(e.Bodies) > 1)
-}
-
+// dropDigests takes digests off an entry that clients get in other codings than the
+// handler had in mind.
 func (e *Entry) dropDigests() {
-	e.Header = slices.DeleteFunc(e.Header, func(f Field) bool { return digest(f.Name) })
+	if coding := e.Bodies[0].Coding; coding != codec.Identity && (codec.Known(coding) || len(e.Bodies) > 1) {
+		e.Header = slices.DeleteFunc(e.Header, func(f Field) bool { return digest(f.Name) })
+	}
 }
 
 // giveLife writes into e what was decided about its time, and for whom it is.

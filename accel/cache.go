@@ -24,11 +24,11 @@ type Cache struct {
 	flights     flights
 	uncacheable recollection // keys whose response was not for others, lately
 	cacheable   recollection // keys whose response was or was not, for longer; see worthAsking
-	unstored    recollection // keys whose response the store did not take
+	untaken     recollection // keys whose response the store did not take
 	backOff     recollection // keys whose refresh failed, with the number of times
 	refreshes   refreshes
-	stores      background  // of responses whose clients have been answered
-	storing     atomic.Bool // the store works, as far as the last response has told
+	behind      background  // what is stored behind answers
+	storeWorks  atomic.Bool // as far as the last response that it was given has told
 
 	counters counters
 	kept     atomic.Int64 // bytes of responses that are sent and kept; see maxKept
@@ -53,7 +53,7 @@ func New(next http.Handler, store Store, opts ...Option) *Cache {
 	}
 	c.passing = exchange{cache: c, passing: true}
 	c.refreshes.init()
-	c.stores.init(runtime.GOMAXPROCS(0)) // what they do is the processors' work
+	c.behind.init(runtime.GOMAXPROCS(0)) // what they do is the processors' work
 	return c
 }
 
@@ -86,11 +86,11 @@ func (c *Cache) Close() error {
 	c.closeOnce.Do(func() {
 		c.closed.Store(true)
 		c.refreshes.shut()
-		c.stores.shut()
+		c.behind.shut()
 		ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 		defer cancel()
 		c.refreshes.wait(ctx)
-		c.stores.wait(ctx)
+		c.behind.wait(ctx)
 		c.closeErr = c.store.Close()
 	})
 	return c.closeErr

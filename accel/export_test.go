@@ -33,4 +33,4 @@ func ResourceOf(r *http.Request, extra func(*http.Request) string) string {
 }
 
 // Settle waits for what is being stored behind answers.
-func Settle(c *Cache) { c.stores.wg.Wait() }
+func Settle(c *Cache) { c.behind.wg.Wait() }

@@ -242,9 +242,7 @@ func (fl *fill) store(wishes wishes) {
 		return
 	}
 	e.Bodies = ct.bodies()
-	if e.recoded() {
-		e.dropDigests()
-	}
+	e.dropDigests()
 	reason := fl.put(e, nil)
 	if reason == storable {
 		fl.cache.counters.stored.Add(1)
@@ -273,16 +271,16 @@ func (fl *fill) store(wishes wishes) {
 func (fl *fill) storeBehind(e *Entry, ct content) bool {
 	c, f := fl.cache, fl.flight
 	if ct.codings == nil || fl.unattended() || fl.why != fwdURIMiss && fl.why != fwdVaryMiss || e.Key != f.key.Key ||
-		!c.storing.Load() || !c.store.Valid(e.At, e.Marks) {
+		!c.storeWorks.Load() || !c.store.Valid(e.At, e.Marks) {
 		return false
 	}
-	if _, inVain := c.unstored.recall(f.key, fl.received); inVain || !c.stores.begin() {
+	if _, inVain := c.untaken.recall(f.key, fl.received); inVain || !c.behind.begin() {
 		return false
 	}
 	begun := false
 	defer func() {
 		if !begun {
-			c.stores.end()
+			c.behind.end()
 		}
 	}()
 	first, ok := ct.first(fl.r.Header["Accept-Encoding"])
@@ -303,7 +301,7 @@ func (fl *fill) storeBehind(e *Entry, ct content) bool {
 // use nothing of the request, which may be over.
 func (fl *fill) storeRest(e *Entry, ct content, first Body) {
 	c := fl.cache
-	defer c.stores.end()
+	defer c.behind.end()
 	defer fl.flight.end(&c.flights)
 	defer c.survive("storing a response", e.URL)
 	e.Bodies = ct.bodies(first)
@@ -523,13 +521,13 @@ func (fl *fill) put(e, old *Entry) (reason string) {
 	}
 	err := fl.cache.store.Put(e, old)
 	if err == nil {
-		fl.cache.storing.Store(true)
+		fl.cache.storeWorks.Store(true)
 		fl.cache.uncacheable.forget(fl.flight.key)
-		fl.cache.unstored.forget(fl.flight.key)
+		fl.cache.untaken.forget(fl.flight.key)
 		fl.remember(worthAsking)
 		return storable
 	}
-	fl.cache.unstored.remember(fl.flight.key, 0, fl.cache.opts.now().Add(knownFor))
+	fl.cache.untaken.remember(fl.flight.key, 0, fl.cache.opts.now().Add(knownFor))
 	switch {
 	case errors.Is(err, ErrInvalidated) && old != nil && fl.cache.store.Valid(e.At, e.Marks):
 		return reasonOvertaken // nothing was purged; another renewal was faster
@@ -538,7 +536,7 @@ func (fl *fill) put(e, old *Entry) (reason string) {
 	case errors.Is(err, ErrTooLarge):
 		return reasonTooLarge
 	}
-	fl.cache.storing.Store(false)
+	fl.cache.storeWorks.Store(false)
 	fl.cache.storeFailed("put", err)
 	if errors.Is(err, ErrBusy) {
 		return reasonStoreBusy

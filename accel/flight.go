@@ -39,7 +39,6 @@ type flight struct {
 	waiting int        // the leader's client and the followers; without any the handler is cancelled
 	dead    bool       // cancelled: nobody may join
 
-	joinable bool // it is in the map
 	settling bool // guarded by the shard: its leader is answered, and it is being stored
 
 	// The following are the leader's alone, or of the goroutine that it has handed the
@@ -74,10 +73,9 @@ type flights struct {
 }
 
 type flightShard struct {
-	mu       sync.Mutex
-	m        map[flightKey]*flight
-	landed   uint64 // flights that are in the air no more
-	settling int    // flights in m that are settling
+	mu     sync.Mutex
+	m      map[flightKey]*flight
+	landed uint64 // flights that are in the air no more
 }
 
 func (s *flights) lock(key *Key) *flightShard {
@@ -132,10 +130,6 @@ func (s *flightShard) put(ctx context.Context, key flightKey, store Store, at Po
 	f := newSolo(context.WithoutCancel(ctx), key)
 	f.ctx, f.stop = context.WithCancelCause(f.ctx)
 	f.hold(store, at)
-	f.joinable = true
-	if old := s.m[key]; old != nil && old.settling {
-		s.settling--
-	}
 	s.m[key] = f
 	return f
 }
@@ -144,16 +138,12 @@ func (s *flightShard) put(ctx context.Context, key flightKey, store Store, at Po
 // to be done is to store the response. It returns false if nobody would find the
 // flight, to wait for that.
 func (s *flights) beginSettling(f *flight) bool {
-	if !f.joinable {
-		return false
-	}
 	shard := s.lock(&f.key.Key)
 	defer shard.mu.Unlock()
-	if shard.m[f.key] != f || !f.stay() { // a newer one took its place, or will
+	if shard.m[f.key] != f || !f.stay() { // it never was there, or a newer one took its place, or will
 		return false
 	}
 	f.settling = true
-	shard.settling++
 	return true
 }
 
@@ -179,9 +169,6 @@ func (s *flights) settle(ctx context.Context, key *Key, patience time.Duration) 
 func (s *flights) settlingAt(key *Key) *flight {
 	shard := s.lock(key)
 	defer shard.mu.Unlock()
-	if shard.settling == 0 {
-		return nil
-	}
 	for _, authorized := range []bool{false, true} {
 		if f := shard.m[flightKey{*key, authorized}]; f != nil && f.settling {
 			return f
@@ -197,9 +184,6 @@ func (s *flights) remove(f *flight) {
 	if shard.m[f.key] == f {
 		delete(shard.m, f.key)
 		shard.landed++
-		if f.settling {
-			shard.settling--
-		}
 	}
 }
 

@@ -137,9 +137,7 @@ func (fl *fill) renewed(old *Entry, w wishes) (e *Entry, reason string, ok bool)
 	fl.giveTags(e, w.tags)
 	fl.unstored = maps.Clone(h)
 	fl.giveHeader(e, h) // removes from h what must not be stored
-	if e.recoded() {
-		e.dropDigests()
-	}
+	e.dropDigests()
 	maps.DeleteFunc(fl.unstored, func(name string, _ []string) bool { return h[name] != nil || update[name] == nil })
 
 	req := rfc9111.Request{Method: fl.r.Method, Header: fl.r.Header}

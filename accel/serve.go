@@ -65,7 +65,7 @@ type answer struct {
 
 	visibility Visibility
 
-	prepared *prepared
+	prepared *prepared // of entry, whose bodies may become more behind the answer
 	form     *preparedForm
 	status   int
 	data     []byte

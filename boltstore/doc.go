@@ -24,11 +24,11 @@
 //
 // One goroutine writes. It makes invalidations durable before anything else, as
 // many as wait in one transaction; then it writes what is queued, as soon as there
-// are 256 entries, or after 100 ms; and with each batch it sweeps a little: what has expired,
-// what a mark struck, and, when the file has grown too near to its bound, what
-// was not used for longest. A few goroutines read; what they have read a moment ago is
-// read again by whoever asks. One more opens the file, and decides what happens when
-// it fails; it never calls bbolt on an open file.
+// are 256 entries, or after 100 ms; and with each batch it sweeps a little: what has
+// expired, what a mark struck, and, when the file has grown too near to its bound,
+// what was not used for longest. A few goroutines read; what they have read a moment
+// ago is read again by whoever asks. One more opens the file, and decides what
+// happens when it fails; it never calls bbolt on an open file.
 //
 // # When the disk fails
 //

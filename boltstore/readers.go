@@ -92,25 +92,25 @@ func (f *file) startReaders() {
 const lately = 20 * time.Millisecond
 
 // warm has keys that were read a moment ago: each in its slot, the beginning of a digest
-// and the time in milliseconds, modulo clock.
+// and the time in milliseconds, modulo warmWrap.
 type warm [1 << 10]atomic.Uint64
 
-const clock = 1 << 24
+const warmWrap = 1 << 24
 
 func (w *warm) slot(key *accel.Key) (slot *atomic.Uint64, digest uint64) {
 	d := binary.LittleEndian.Uint64(key.Resource[:]) ^ binary.LittleEndian.Uint64(key.Variant[:])
-	return &w[d%uint64(len(w))], d - d%clock
+	return &w[d%uint64(len(w))], d - d%warmWrap
 }
 
 func (w *warm) set(key *accel.Key, now time.Duration) {
 	slot, digest := w.slot(key)
-	slot.Store(digest + uint64(now.Milliseconds())%clock)
+	slot.Store(digest + uint64(now.Milliseconds())%warmWrap)
 }
 
 func (w *warm) has(key *accel.Key, now time.Duration) bool {
 	slot, digest := w.slot(key)
 	v := slot.Load()
-	return v-v%clock == digest && (uint64(now.Milliseconds())-v)%clock < uint64(lately.Milliseconds())
+	return v-v%warmWrap == digest && (uint64(now.Milliseconds())-v)%warmWrap < uint64(lately.Milliseconds())
 }
 
 var errOvertaken = errors.New("the file was written while it was read")

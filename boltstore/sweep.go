@@ -168,7 +168,7 @@ func (f *file) timed(fn func(*format.Tx) (n int, changed bool, err error)) (n in
 	}
 	target, took := f.s.txTarget(), time.Since(start)
 	if n > 0 {
-		f.perGone = (3*f.perGone + took/time.Duration(n)) / 4
+		f.perGone = smoothed(f.perGone, took/time.Duration(n))
 	}
 	switch {
 	case n == 0:
@@ -179,6 +179,9 @@ func (f *file) timed(fn func(*format.Tx) (n int, changed bool, err error)) (n in
 	}
 	return n, nil
 }
+
+// smoothed returns what a time is taken to be that was so long until now.
+func smoothed(was, now time.Duration) time.Duration { return (3*was + now) / 4 }
 
 // most returns how many entries the next step deletes at most. While invalidations
 // come in, that is what there is time for beside what any transaction takes: where the

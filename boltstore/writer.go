@@ -220,7 +220,7 @@ func (f *file) settle(debt marks.Debt) error {
 		if err != nil {
 			return fmt.Errorf("write marks: %w", err)
 		}
-		f.perMark = (3*f.perMark + time.Since(start)) / 4
+		f.perMark = smoothed(f.perMark, time.Since(start))
 	}
 	// A file that nobody will find is no place for a mark.
 	if !f.here() {
@@ -303,7 +303,7 @@ func (f *file) flush() error {
 		return err
 	}
 	if n := time.Duration(len(written)); n > 0 {
-		f.perEntry = (3*f.perEntry + time.Since(start)/n) / 4
+		f.perEntry = smoothed(f.perEntry, time.Since(start)/n)
 	}
 	if sweeps {
 		f.shared, f.behind = true, more
