@@ -195,6 +195,7 @@ func parseMagic(v []byte) (version int, uuid []byte, err error) {
 // safe for concurrent use, as the bbolt transaction inside.
 type Tx struct {
 	m, k, b, x, t, g tree
+	file             *mapping
 
 	meta    Meta
 	changed bool         // rows were written or deleted
@@ -204,10 +205,10 @@ type Tx struct {
 // Begin looks the buckets up. For a writable transaction, Finish must be called
 // before it is committed.
 func Begin(btx *bolt.Tx) (*Tx, error) {
-	tx, m := &Tx{}, mappingOf(btx)
-	root := stemOf(btx, m)
+	tx := &Tx{file: mappingOf(btx)}
+	root := stemOf(btx, tx.file)
 	if btx.Writable() {
-		if err := m.freelist(uint64(btx.ID()) - 1); err != nil {
+		if err := tx.file.freelist(uint64(btx.ID()) - 1); err != nil {
 			return nil, err
 		}
 	}
@@ -327,5 +328,11 @@ func (tx *Tx) SetBudget(share uint64) { tx.meta.Budget = share }
 // SetClean says whether the file was left in order by its last user.
 func (tx *Tx) SetClean(clean bool) { tx.meta.Clean = clean }
 
-// Finish writes bucket m. It is the last call of a writable transaction.
-func (tx *Tx) Finish() error { return tx.meta.write(tx.m.Put) }
+// Finish writes bucket m, and looks whether bbolt can commit. It is the last call of a
+// writable transaction.
+func (tx *Tx) Finish() error {
+	if err := tx.meta.write(tx.m.Put); err != nil {
+		return err
+	}
+	return tx.file.mergeable()
+}

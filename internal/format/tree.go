@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"slices"
 	"unsafe"
 
 	bolt "go.etcd.io/bbolt"
@@ -29,7 +28,9 @@ type mapping struct {
 	pageSize int64
 	// parents has the parents of the pages that bbolt may have changed: those, and
 	// those beside, whose elements were all looked at.
-	parents map[uint64]uint64
+	parents  map[uint64]uint64
+	branches []page // among them
+	deleted  bool   // keys were: bbolt may merge branches
 }
 
 func mappingOf(btx *bolt.Tx) *mapping {
@@ -53,20 +54,19 @@ type Mapped struct{ m mapping }
 // far as that, and stays where it is until db is closed.
 func MappedTo(db *bolt.DB, size int64) *Mapped { return &Mapped{*mappingTo(db, size)} }
 
-func (f *Mapped) meta(id int64) []byte {
-	return f.m.data[id*f.m.pageSize+pageHeader:][:metaLen]
-}
+// meta returns one of the two metas.
+func (m *mapping) meta(id int64) []byte { return m.data[id*m.pageSize+pageHeader:][:metaLen] }
 
 // Last reports whether txid is the last transaction that was committed, as far as the
 // file says.
 func (f *Mapped) Last(txid uint64) bool {
-	return txid == max(metaOf(f.meta(0)).txid, metaOf(f.meta(1)).txid)
+	return txid == max(metaOf(f.m.meta(0)).txid, metaOf(f.m.meta(1)).txid)
 }
 
 // state returns what the transaction txid has left. There is none if it is not the last:
 // another was committed, or an older state of the file was written over it.
 func (f *Mapped) state(txid uint64) (m mapping, root uint64, err error) {
-	b := f.meta(int64(txid % 2))
+	b := f.m.meta(int64(txid % 2))
 	meta := metaOf(b)
 	if !f.Last(txid) || meta.txid != txid || !metaSound(b) || meta.pages > uint64(len(f.m.data))/uint64(f.m.pageSize) {
 		return m, 0, fmt.Errorf("%w: no meta", ErrDamaged)
@@ -78,7 +78,7 @@ func (f *Mapped) state(txid uint64) (m mapping, root uint64, err error) {
 // bbolt frees its pages when it commits the next, and reads it again if it cannot.
 func (m *mapping) freelist(txid uint64) error {
 	for id := range int64(2) {
-		meta := metaOf(m.data[id*m.pageSize+pageHeader:])
+		meta := metaOf(m.meta(id))
 		if meta.txid != txid {
 			continue
 		}
@@ -116,6 +116,9 @@ func (m *mapping) below(parent, id uint64, p page) error {
 	switch was, seen := m.parents[id]; {
 	case !seen:
 		m.parents[id] = parent
+		if p.flags() == flagBranch {
+			m.branches = append(m.branches, p)
+		}
 		return p.whole(id)
 	case was != parent:
 		return fmt.Errorf("%w: pages %d and %d lead to page %d", ErrDamaged, was, parent, id)
@@ -126,26 +129,42 @@ func (m *mapping) below(parent, id uint64, p page) error {
 // noParent is the parent of a root.
 const noParent = 1<<64 - 1
 
+// mergeable looks whether the branches that bbolt may merge when the transaction is
+// committed lead to what is below them alone. bbolt makes the merged page the parent of
+// all that it has in memory of what the two lead to: also of what is below another, or
+// of a page above, and then it goes round in circles.
+func (m *mapping) mergeable() error {
+	for _, p := range m.branches {
+		id := native.Uint64(p)
+		for i := 0; m.deleted && i < p.count(); i++ {
+			if parent, changed := m.parents[p.leadsTo(i)]; changed && parent != id {
+				return fmt.Errorf("%w: page %d leads to %d, which is below page %d", ErrDamaged, id, p.leadsTo(i), parent)
+			}
+		}
+	}
+	return nil
+}
+
 // touch looks at what bbolt reads when it changes a key and, if it deletes it, merges the
 // pages on the way to it with those beside them.
 func (m *mapping) touch(root uint64, key []byte, beside bool) error {
 	at, parent := child{id: root}, uint64(noParent)
-	var above [maxDepth]uint64
 	var others []child // those beside at, under its parent
-	for depth := range maxDepth {
+	m.deleted = m.deleted || beside
+	for range maxDepth {
 		p, err := m.enter(at)
 		if err == nil {
 			err = m.below(parent, at.id, p)
 		}
 		for _, o := range others {
 			if err == nil {
-				err = m.beside(o, at.id, p.flags(), above[:depth])
+				err = m.beside(parent, o, at.id, p.flags())
 			}
 		}
 		if err != nil || p.flags() == flagLeaf {
 			return err
 		}
-		above[depth], parent = at.id, at.id
+		parent = at.id
 		i, err := p.toward(key)
 		if err == nil {
 			at, err = p.child(i)
@@ -165,25 +184,17 @@ func (m *mapping) touch(root uint64, key []byte, beside bool) error {
 	return errDepth
 }
 
-// beside looks at a page beside the way: it is to be of the kind of at, the one that the
-// way goes by, and not to lead back to the way.
-func (m *mapping) beside(o child, at uint64, flags uint16, above []uint64) error {
+// beside looks at a page beside the way, which is to be of the kind of at, the one that
+// the way goes by.
+func (m *mapping) beside(parent uint64, o child, at uint64, flags uint16) error {
 	p, err := m.enter(o)
 	if err == nil {
-		err = m.below(above[len(above)-1], o.id, p)
+		err = m.below(parent, o.id, p)
 	}
-	if err != nil {
-		return err
+	if err == nil && p.flags() != flags {
+		err = fmt.Errorf("%w: pages %d and %d are on one level", ErrDamaged, o.id, at)
 	}
-	if p.flags() != flags {
-		return fmt.Errorf("%w: pages %d and %d are on one level", ErrDamaged, o.id, at)
-	}
-	for i := 0; flags == flagBranch && i < p.count(); i++ {
-		if to := p.leadsTo(i); to == o.id || to == at || slices.Contains(above, to) {
-			return fmt.Errorf("%w: page %d leads to %d", ErrDamaged, o.id, to)
-		}
-	}
-	return nil
+	return err
 }
 
 // enter returns a page that begins with the key that its parent has for it.

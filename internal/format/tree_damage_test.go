@@ -177,6 +177,52 @@ func TestMergeWithAPageWithoutEnd(t *testing.T) {
 	}), ErrDamaged)
 }
 
+// A branch that leads to the one beside its parent is merged with the one beside itself,
+// and then their parent with the one that they lead to: each was the other's parent.
+func TestMergeWithABranchThatLeadsAside(t *testing.T) {
+	d := newDamaged(t)
+	d.entries(200)
+	_, _, pages := d.tree(bucketK)
+	branch := func(id uint64, children int) bool {
+		return pages[id].flags() == flagBranch && pages[id].count() >= children
+	}
+	var aside, parent uint64 // next to each other, two levels above the leaves
+	for id, p := range pages {
+		if branch(id, 2) && branch(p.leadsTo(0), 2) && branch(p.leadsTo(1), 2) &&
+			branch(pages[p.leadsTo(1)].leadsTo(0), 2) && branch(pages[p.leadsTo(1)].leadsTo(1), 2) {
+			aside, parent = p.leadsTo(0), p.leadsTo(1)
+		}
+	}
+	require.NotZero(t, parent)
+	bad := pages[parent].leadsTo(1)
+	d.write(native.AppendUint64(nil, aside), int64(bad)*smallPage+pageHeader+8)
+	require.ErrorIs(t, d.update(func(tx *Tx) error {
+		var err error
+		var empty func(id uint64, from int)
+		empty = func(id uint64, from int) {
+			for i, k := range pages[id].keys(t, 0) {
+				switch {
+				case id == parent && i == 1 || i < from:
+				case branch(id, 1):
+					empty(pages[id].leadsTo(i), 0)
+				default:
+					err = errors.Join(err, tx.k.Delete(k))
+				}
+			}
+		}
+		empty(pages[parent].leadsTo(0), 1)
+		for i := 2; i < pages[parent].count(); i++ {
+			empty(pages[parent].leadsTo(i), 0)
+		}
+		leaf := aside
+		for branch(leaf, 1) {
+			leaf = pages[leaf].leadsTo(0)
+		}
+		empty(leaf, 1)
+		return err
+	}), ErrDamaged)
+}
+
 // A root with one page below it is replaced by that.
 func TestRootBelowItself(t *testing.T) {
 	d := newDamaged(t)
