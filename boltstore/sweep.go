@@ -1,6 +1,7 @@
 package boltstore
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -36,7 +37,7 @@ const maxStep = 250
 const minStep = 64
 
 // minHurried is the same while invalidations come in.
-const minHurried = 16
+const minHurried = 10
 
 // shareEvery is how often the sweeper does a step while one invalidation follows
 // another. They are not to wait long, but what they leave behind must not pile up:
@@ -58,7 +59,7 @@ type sweeper struct {
 	nextLook  time.Time     // at the path
 	step      int           // whose turn it is while somebody waits
 	perEntry  time.Duration // what writing an entry takes, commit included
-	perGone   time.Duration // what deleting one takes
+	perGone   time.Duration // what deleting one takes in a step while invalidations come in; 0: not known
 	perMark   time.Duration // what a transaction of marks alone takes
 	shared    bool          // the last flush has deleted what had expired,
 	behind    bool          // and there is more
@@ -88,22 +89,19 @@ func newSweeper(f *file, meta format.Meta) sweeper {
 }
 
 // sweepShare lets the sweeper do its part after a flush: evict until the budget
-// is kept, and one step of what else there is.
+// is kept, and one step of what else there is. Whoever waits has waited for the flush,
+// and is not to wait for this as well.
 func (f *file) sweepShare() error {
-	for range 8 {
-		more, err := f.evict()
-		if err != nil {
-			return err
-		}
-		if !more {
-			break
-		}
+	for more, n := true, 0; more && n < 8; n++ {
 		if f.s.waiting.Load() > 0 {
 			return nil
 		}
+		var err error
+		if more, err = f.evict(); err != nil {
+			return err
+		}
 	}
-	now := time.Now()
-	if now.Before(f.nextSweep) || f.s.waiting.Load() > 0 && now.Before(f.nextShare) {
+	if f.s.waiting.Load() > 0 || time.Now().Before(f.nextSweep) {
 		return nil
 	}
 	return f.sweepTurn()
@@ -155,10 +153,17 @@ var errGivenUp = errors.New("somebody waits")
 // what takes longest. The steps that follow are small, and are not.
 func (f *file) timed(fn func(*format.Tx) (n int, changed bool, err error)) (n int, err error) {
 	start, large, given := time.Now(), f.s.txTarget() == calmTx && f.tight == 0, false
+	comes := func() bool { return f.s.waiting.Load() > 0 }
 	err = f.update(func(tx *format.Tx) (changed bool, err error) {
+		if large {
+			tx.Interrupt(comes)
+		}
 		n, changed, err = fn(tx)
-		given = err == nil && changed && large && f.s.waiting.Load() > 0
-		return changed && !given, err
+		given = errors.Is(err, format.ErrInterrupted) || err == nil && changed && large && comes()
+		if given {
+			return false, nil
+		}
+		return changed, err
 	})
 	if given && err == nil {
 		err = errGivenUp
@@ -167,8 +172,8 @@ func (f *file) timed(fn func(*format.Tx) (n int, changed bool, err error)) (n in
 		return 0, err
 	}
 	target, took := f.s.txTarget(), time.Since(start)
-	if n > 0 {
-		f.perGone = smoothed(f.perGone, took/time.Duration(n))
+	if gone := took / time.Duration(max(n, 1)); n > 0 && !large {
+		f.perGone = smoothed(cmp.Or(f.perGone, gone), gone)
 	}
 	switch {
 	case n == 0:
@@ -188,8 +193,11 @@ func smoothed(was, now time.Duration) time.Duration { return (3*was + now) / 4 }
 // list of free pages is long, or a sync slow, that alone is more than hurriedTx.
 func (f *file) most() int {
 	target := f.s.txTarget()
-	if target == calmTx || f.perGone == 0 {
+	switch {
+	case target == calmTx:
 		return f.limit
+	case f.perGone == 0: // in a large step it is much less
+		return min(f.limit, minHurried)
 	}
 	return min(f.limit, max(int((target+f.perMark)/f.perGone), minHurried))
 }
@@ -383,8 +391,9 @@ func (f *file) prune() {
 		// may go, and each look at them is a look at all.
 		every = min(every, pruneManyEvery)
 	}
-	if rows == 0 || time.Since(f.lastPrune) < every {
-		return
+	rested := time.Since(f.lastPrune)
+	if rows == 0 || rested < every || rested < 4*every && s.waiting.Load() > 0 {
+		return // it looks at all of memory: who waits goes first, for a while
 	}
 	f.lastPrune = time.Now()
 	drop := s.marks.Prunable(time.Now())

@@ -27,8 +27,8 @@ const (
 // A transaction aims to be over in calmTx, and in hurriedTx while invalidations
 // come in, because they wait for it. An invalidation counts for hurryFor.
 const (
-	calmTx    = 10 * time.Millisecond
-	hurriedTx = 4 * time.Millisecond
+	calmTx    = 6 * time.Millisecond
+	hurriedTx = 2 * time.Millisecond
 	hurryFor  = time.Second
 )
 
@@ -154,6 +154,10 @@ func (f *file) turn() (rest time.Duration, err error) {
 	}
 	due := s.queue.due()
 	switch {
+	case waited && time.Now().After(f.nextShare) && !closing:
+		// Before the next flush, and not after it: who comes meanwhile waits for one
+		// transaction, not for two.
+		return 0, f.sweepTurn()
 	case due == 0 || due > 0 && closing:
 		// Also while one invalidation follows another: a flush is short then,
 		// but it has its turn.
@@ -161,8 +165,6 @@ func (f *file) turn() (rest time.Duration, err error) {
 			err = f.sweepShare()
 		}
 		return 0, err
-	case waited && time.Now().After(f.nextShare) && !closing:
-		return 0, f.sweepTurn()
 	case waited:
 		return 0, nil // more may have come
 	case closing:

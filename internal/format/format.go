@@ -199,6 +199,7 @@ type Tx struct {
 
 	meta    Meta
 	changed bool         // rows were written or deleted
+	stop    func() bool  // see Interrupt; nil: never
 	key     [KeyLen]byte // scratch
 }
 

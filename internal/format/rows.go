@@ -3,6 +3,7 @@ package format
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -390,8 +391,18 @@ func (tx *Tx) removeID(key accel.Key, id uint64) (Row, error) {
 	return row, err
 }
 
+// ErrInterrupted is what a transaction returns that was told to stop.
+var ErrInterrupted = errors.New("interrupted")
+
+// Interrupt has stop asked before each entry that is deleted. Once it says yes the
+// deletion returns ErrInterrupted, and the transaction is to be rolled back.
+func (tx *Tx) Interrupt(stop func() bool) { tx.stop = stop }
+
 // remove deletes all rows of an entry but the names of its tags.
 func (tx *Tx) remove(row Row) error {
+	if tx.stop != nil && tx.stop() {
+		return ErrInterrupted
+	}
 	key := AppendKey(make([]byte, 0, KeyLen), row.Key)
 	if err := tx.unlink(row, key); err != nil {
 		return err
