@@ -88,12 +88,14 @@ func (f *file) startReaders() {
 }
 
 // lately is for how long after a key was read the pages on the way to it are taken to be
-// in memory still: a system takes away first what was not used for longest.
-const lately = 20 * time.Millisecond
+// in memory still: a system takes away first what was not used for longest. Short of
+// memory it may read all anew that it has room for, but hardly four times a second.
+const lately = 250 * time.Millisecond
 
 // warm has keys that were read a moment ago: each in its slot, the beginning of a digest
-// and the time in milliseconds, modulo warmWrap.
-type warm [1 << 10]atomic.Uint64
+// and the time in milliseconds, modulo warmWrap. There is room for what a hundred
+// thousand reads a second are of, by and large.
+type warm [1 << 15]atomic.Uint64
 
 const warmWrap = 1 << 24
 
@@ -120,7 +122,8 @@ var errOvertaken = errors.New("the file was written while it was read")
 // whose locks are held by whoever waits for the disk, and for ever after a fault. It
 // answers only what is beyond doubt. All else, ok false, is for the readers.
 func (f *file) readInLine(key accel.Key, vary []string) (res readResult, ok bool) {
-	if f.mapped == nil || !f.warm.has(&key, time.Since(f.opened)) || !f.unmap.TryRLock() {
+	now := time.Since(f.opened)
+	if f.mapped == nil || !f.warm.has(&key, now) || !f.unmap.TryRLock() {
 		return res, false
 	}
 	defer f.unmap.RUnlock()
@@ -138,7 +141,10 @@ func (f *file) readInLine(key accel.Key, vary []string) (res readResult, ok bool
 		}
 		return nil
 	})
-	return res, err == nil && (res.err == nil || res.err == format.ErrNotFound)
+	if ok = err == nil && (res.err == nil || res.err == format.ErrNotFound); ok {
+		f.warm.set(&key, now)
+	}
+	return res, ok
 }
 
 // serve answers one read. What it returns points into no page: the transaction is
