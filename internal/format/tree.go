@@ -146,36 +146,39 @@ func (m *mapping) mergeable() error {
 }
 
 // touch looks at what bbolt reads when it changes a key and, if it deletes it, merges the
-// pages on the way to it with those beside them.
+// pages on the way to it with those beside them. These may have other parents, which are
+// merged before.
 func (m *mapping) touch(root uint64, key []byte, beside bool) error {
-	at, parent := child{id: root}, uint64(noParent)
-	var others []child // those beside at, under its parent
+	var before, after visit
+	at := visit{child: child{id: root}, parent: noParent}
 	m.deleted = m.deleted || beside
 	for range maxDepth {
-		p, err := m.enter(at)
-		if err == nil {
-			err = m.below(parent, at.id, p)
-		}
-		for _, o := range others {
-			if err == nil {
-				err = m.beside(parent, o, at.id, p.flags())
+		for _, v := range [...]*visit{&at, &before, &after} {
+			if v.id == 0 {
+				continue
+			}
+			var err error
+			if v.page, err = m.enter(v.child); err == nil {
+				err = m.below(v.parent, v.id, v.page)
+			}
+			if err == nil && v.page.flags() != at.page.flags() {
+				err = fmt.Errorf("%w: pages %d and %d are on one level", ErrDamaged, v.id, at.id)
+			}
+			if err != nil {
+				return err
 			}
 		}
-		if err != nil || p.flags() == flagLeaf {
-			return err
+		if at.page.flags() == flagLeaf {
+			return nil
 		}
-		parent = at.id
-		i, err := p.toward(key)
-		if err == nil {
-			at, err = p.child(i)
-		}
-		others = others[:0]
-		for _, j := range [...]int{i - 1, i + 1} {
-			if err == nil && beside && j >= 0 && j < p.count() {
-				var o child
-				o, err = p.child(j)
-				others = append(others, o)
+		i, err := at.page.toward(key)
+		if err == nil && beside {
+			if before, err = at.orElse(i-1, before, before.last()); err == nil {
+				after, err = at.orElse(i+1, after, 0)
 			}
+		}
+		if err == nil {
+			at, err = at.to(i)
 		}
 		if err != nil {
 			return err
@@ -184,17 +187,35 @@ func (m *mapping) touch(root uint64, key []byte, beside bool) error {
 	return errDepth
 }
 
-// beside looks at a page beside the way, which is to be of the kind of at, the one that
-// the way goes by.
-func (m *mapping) beside(parent uint64, o child, at uint64, flags uint16) error {
-	p, err := m.enter(o)
-	if err == nil {
-		err = m.below(parent, o.id, p)
+// A visit is to a page below another. There is none to page 0, which is a meta.
+type visit struct {
+	child
+	parent uint64
+	page   page
+}
+
+func (v visit) to(i int) (visit, error) {
+	c, err := v.page.child(i)
+	return visit{child: c, parent: v.id}, err
+}
+
+// orElse goes to the i-th page below v, or if there is none, to the j-th below another,
+// or if there is no other, nowhere.
+func (v visit) orElse(i int, other visit, j int) (visit, error) {
+	switch {
+	case i >= 0 && i < v.page.count():
+		return v.to(i)
+	case other.id != 0:
+		return other.to(j)
 	}
-	if err == nil && p.flags() != flags {
-		err = fmt.Errorf("%w: pages %d and %d are on one level", ErrDamaged, o.id, at)
+	return visit{}, nil
+}
+
+func (v visit) last() int {
+	if v.id == 0 {
+		return 0
 	}
-	return err
+	return v.page.count() - 1
 }
 
 // enter returns a page that begins with the key that its parent has for it.

@@ -223,6 +223,62 @@ func TestMergeWithABranchThatLeadsAside(t *testing.T) {
 	}), ErrDamaged)
 }
 
+// The page that is damaged is a leaf of the branch beside: it is beside none that anything
+// is deleted from, until bbolt has merged the two branches.
+func TestMergeWithACousin(t *testing.T) {
+	d := newDamaged(t)
+	empty := func(ids ...uint64) {
+		require.NoError(t, d.update(func(tx *Tx) (err error) {
+			_, _, pages := d.tree(bucketG)
+			for _, id := range ids {
+				for _, k := range pages[id].keys(t, 0) {
+					err = errors.Join(err, tx.g.Delete(bytes.Clone(k)))
+				}
+			}
+			return err
+		}))
+	}
+	d.marks(300)
+	for { // until the root has three branches
+		root, leaves, pages := d.tree(bucketG)
+		if pages[root].count() <= 3 {
+			break
+		}
+		empty(leaves[len(leaves)-1])
+	}
+	root, _, pages := d.tree(bucketG)
+	for _, i := range []int{0, 2} { // of which the first and the last have five leaves
+		b := pages[pages[root].leadsTo(i)]
+		for j := 5; j < b.count(); j++ {
+			empty(b.leadsTo(j))
+		}
+	}
+	root, _, pages = d.tree(bucketG)
+	first, next, last := pages[root].leadsTo(0), pages[root].leadsTo(1), pages[root].leadsTo(2)
+	require.Equal(t, 5, pages[first].count())
+	require.Equal(t, 5, pages[last].count())
+
+	bad := pages[next].leadsTo(0) // becomes a branch, which leads up
+	k := pages[bad].keys(t, 0)[0]
+	p := native.AppendUint64(nil, bad)
+	p = native.AppendUint16(p, flagBranch)
+	p = native.AppendUint16(p, 1)
+	p = native.AppendUint32(p, 0)
+	p = append(append(p, word(branchElem)...), word(uint32(len(k)))...)
+	d.write(append(native.AppendUint64(p, first), k...), int64(bad)*smallPage)
+	require.ErrorIs(t, d.update(func(tx *Tx) (err error) {
+		for i := range 5 {
+			for _, k := range pages[pages[first].leadsTo(i)].keys(t, max(0, 1-i)) {
+				err = errors.Join(err, tx.g.Delete(bytes.Clone(k)))
+			}
+		}
+		for _, k := range pages[pages[last].leadsTo(2)].keys(t, 0) {
+			err = errors.Join(err, tx.g.Delete(bytes.Clone(k)))
+		}
+		return err
+	}), ErrDamaged)
+}
+
 // A root with one page below it is replaced by that.
 func TestRootBelowItself(t *testing.T) {
 	d := newDamaged(t)
