@@ -88,13 +88,13 @@ func (f *file) startReaders() {
 }
 
 // lately is for how long after a key was read the pages on the way to it are taken to be
-// in memory still: a system takes away first what was not used for longest. Short of
-// memory it may read all anew that it has room for, but hardly four times a second.
-const lately = 250 * time.Millisecond
+// in memory still. A system takes away first what was not used for longest: it would have
+// to read all that it has room for anew in that time, and a disk that is so fast does not
+// keep anybody waiting.
+const lately = time.Second
 
 // warm has keys that were read a moment ago: each in its slot, the beginning of a digest
-// and the time in milliseconds, modulo warmWrap. There is room for what a hundred
-// thousand reads a second are of, by and large.
+// and the time in milliseconds, modulo warmWrap.
 type warm [1 << 15]atomic.Uint64
 
 const warmWrap = 1 << 24
@@ -106,7 +106,9 @@ func (w *warm) slot(key *accel.Key) (slot *atomic.Uint64, digest uint64) {
 
 func (w *warm) set(key *accel.Key, now time.Duration) {
 	slot, digest := w.slot(key)
-	slot.Store(digest + uint64(now.Milliseconds())%warmWrap)
+	if v := digest + uint64(now.Milliseconds())%warmWrap; slot.Load() != v { // others read it as well
+		slot.Store(v)
+	}
 }
 
 func (w *warm) has(key *accel.Key, now time.Duration) bool {

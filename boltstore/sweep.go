@@ -63,6 +63,8 @@ type sweeper struct {
 	perMark   time.Duration // what a transaction of marks alone takes
 	shared    bool          // the last flush has deleted what had expired,
 	behind    bool          // and there is more
+	evicted   bool          // since the last flush something was, while somebody waited,
+	turned    bool          // and the sweeper has had its turn
 	limit     int           // entries to delete in one step
 
 	marking marks.Row // being swept
@@ -308,7 +310,14 @@ func (f *file) evict() (more bool, err error) {
 	if f.over() <= 0 {
 		return false, nil
 	}
-	spare := f.s.used.take
+	var spared []accel.Key
+	spare := func(key accel.Key) bool {
+		if !f.s.used.take(key) {
+			return false
+		}
+		spared = append(spared, key)
+		return true
+	}
 	if f.tight > 0 || f.laps > 1 {
 		// There is no time for a choice; or whatever is there is read all the
 		// time, faster than the hand comes round.
@@ -327,6 +336,11 @@ func (f *file) evict() (more bool, err error) {
 		hand = next
 		return n, n > 0, err
 	})
+	if err != nil {
+		for _, key := range spared { // the hand comes by again
+			f.s.used.set(key)
+		}
+	}
 	if errors.Is(err, berrors.ErrMaxSizeReached) && limit > 1 {
 		// No room even to delete: bbolt writes before it frees. Smaller steps
 		// change fewer pages.
@@ -391,9 +405,12 @@ func (f *file) prune() {
 		// may go, and each look at them is a look at all.
 		every = min(every, pruneManyEvery)
 	}
-	rested := time.Since(f.lastPrune)
-	if rows == 0 || rested < every || rested < 4*every && s.waiting.Load() > 0 {
-		return // it looks at all of memory: who waits goes first, for a while
+	patient := every
+	if s.waiting.Load() > 0 && rows < marks.DefaultLimit/4 {
+		patient *= 4 // it looks at all of memory: who waits goes first, for a while
+	}
+	if rows == 0 || time.Since(f.lastPrune) < patient {
+		return
 	}
 	f.lastPrune = time.Now()
 	drop := s.marks.Prunable(time.Now())

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -233,6 +234,77 @@ func TestInvalidationsDoNotStarveTheWriter(t *testing.T) {
 	eventually(t, func() bool { return s.Stats().Entries < 20 }, "swept")
 	close(stop)
 	wg.Wait()
+}
+
+// Where a commit takes longer than the sweeper waits for its turn, it is not the
+// sweeper's all the time.
+func TestInvalidationsOnASlowDiskDoNotStarveTheFlush(t *testing.T) {
+	t.Parallel()
+	var slow atomic.Bool
+	s := open(t, dbPath(t), boltstore.WithFault(func(moment string) error {
+		if moment == "commit" && slow.Load() {
+			<-time.After(12 * time.Millisecond)
+		}
+		return nil
+	}))
+	const tags = 2000
+	for i := range tags {
+		put(t, s, fmt.Sprint("/old/", i), storetest.Tags(fmt.Sprint(i)))
+	}
+	flushed(t, s)
+	slow.Store(true)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for i := next.Add(1); i <= tags; i = next.Add(1) {
+				if err := s.Invalidate(bg, accel.TagMark(fmt.Sprint(i-1))); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	eventually(t, func() bool { return next.Load() > 20 }, "invalidating")
+	put(t, s, "/new")
+	eventually(t, func() bool { return s.Stats().QueueBytes == 0 }, "flushed")
+	require.Less(t, next.Load(), int64(tags), "while invalidations come")
+	slow.Store(false)
+	wg.Wait()
+}
+
+// Nor the eviction, where a flush takes room each time: the file would be full, and
+// whoever invalidates wait for what makes room.
+func TestInvalidationsDoNotStarveTheEviction(t *testing.T) {
+	t.Parallel()
+	s := open(t, dbPath(t), boltstore.WithMaxSize(8<<20), boltstore.WithMemory(0))
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for i := g; ; i += 4 {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := s.Invalidate(bg, accel.TagMark(fmt.Sprint(i%500))); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for i := range 6000 { // three times what there is room for
+		for stored := false; !stored; { // the queue is full, or the tag was invalidated
+			at := s.Begin()
+			e := storetest.Entry(fmt.Sprint("/", i), storetest.At(at), storetest.Tags(fmt.Sprint(i%500)), storetest.Size(4000))
+			stored = s.Put(e, nil) == nil
+			s.End(at)
+			runtime.Gosched()
+		}
+	}
+	close(stop)
+	wg.Wait()
+	require.Zero(t, s.Stats().WriteErrors)
 }
 
 func TestCloseFlushes(t *testing.T) {

@@ -154,13 +154,20 @@ func (f *file) turn() (rest time.Duration, err error) {
 	}
 	due := s.queue.due()
 	switch {
-	case waited && time.Now().After(f.nextShare) && !closing:
+	case waited && !closing && !f.evicted && f.over() > 0:
+		// As much room as the last flush has taken, before there is another.
+		f.evicted = true
+		_, err = f.evict()
+		return 0, err
+	case waited && !closing && (due != 0 || !f.turned) && time.Now().After(f.nextShare):
 		// Before the next flush, and not after it: who comes meanwhile waits for one
-		// transaction, not for two.
+		// transaction, not for two. The flush is next, however long this takes.
+		f.turned = true
 		return 0, f.sweepTurn()
 	case due == 0 || due > 0 && closing:
 		// Also while one invalidation follows another: a flush is short then,
 		// but it has its turn.
+		f.evicted, f.turned = false, false
 		if err = f.flush(); err == nil && !closing {
 			err = f.sweepShare()
 		}
