@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -270,41 +269,6 @@ func TestInvalidationsOnASlowDiskDoNotStarveTheFlush(t *testing.T) {
 	require.Less(t, next.Load(), int64(tags), "while invalidations come")
 	slow.Store(false)
 	wg.Wait()
-}
-
-// Nor the eviction, where a flush takes room each time: the file would be full, and
-// whoever invalidates wait for what makes room.
-func TestInvalidationsDoNotStarveTheEviction(t *testing.T) {
-	t.Parallel()
-	s := open(t, dbPath(t), boltstore.WithMaxSize(8<<20), boltstore.WithMemory(0))
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	for g := range 4 {
-		wg.Go(func() {
-			for i := g; ; i += 4 {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				if err := s.Invalidate(bg, accel.TagMark(fmt.Sprint(i%500))); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	for i := range 6000 { // three times what there is room for
-		for stored := false; !stored; { // the queue is full, or the tag was invalidated
-			at := s.Begin()
-			e := storetest.Entry(fmt.Sprint("/", i), storetest.At(at), storetest.Tags(fmt.Sprint(i%500)), storetest.Size(4000))
-			stored = s.Put(e, nil) == nil
-			s.End(at)
-			runtime.Gosched()
-		}
-	}
-	close(stop)
-	wg.Wait()
-	require.Zero(t, s.Stats().WriteErrors)
 }
 
 func TestCloseFlushes(t *testing.T) {
