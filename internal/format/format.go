@@ -53,6 +53,8 @@ var (
 	ErrDamaged = errors.New("damaged")
 	// ErrNotFound means that a key has no entry.
 	ErrNotFound = errors.New("not found")
+	// ErrInterrupted means that a transaction was told to stop; see [Tx.Interrupt].
+	ErrInterrupted = errors.New("interrupted")
 	// ErrLocked means that another process, or another opening in this one, holds
 	// the file.
 	ErrLocked = errors.New("in use by another process")

@@ -3,7 +3,6 @@ package format
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -390,9 +389,6 @@ func (tx *Tx) removeID(key accel.Key, id uint64) (Row, error) {
 	}
 	return row, err
 }
-
-// ErrInterrupted is what a transaction returns that was told to stop.
-var ErrInterrupted = errors.New("interrupted")
 
 // Interrupt has stop asked before each entry that is deleted. Once it says yes the
 // deletion returns ErrInterrupted, and the transaction is to be rolled back.

@@ -134,9 +134,12 @@ const noParent = 1<<64 - 1
 // all that it has in memory of what the two lead to: also of what is below another, or
 // of a page above, and then it goes round in circles.
 func (m *mapping) mergeable() error {
+	if !m.deleted {
+		return nil
+	}
 	for _, p := range m.branches {
 		id := native.Uint64(p)
-		for i := 0; m.deleted && i < p.count(); i++ {
+		for i := range p.count() {
 			if parent, changed := m.parents[p.leadsTo(i)]; changed && parent != id {
 				return fmt.Errorf("%w: page %d leads to %d, which is below page %d", ErrDamaged, id, p.leadsTo(i), parent)
 			}
@@ -150,11 +153,11 @@ func (m *mapping) mergeable() error {
 // merged before.
 func (m *mapping) touch(root uint64, key []byte, beside bool) error {
 	var before, after visit
-	at := visit{child: child{id: root}, parent: noParent}
+	at := visit{child: child{id: root}, parent: noParent, there: true}
 	m.deleted = m.deleted || beside
 	for range maxDepth {
 		for _, v := range [...]*visit{&at, &before, &after} {
-			if v.id == 0 {
+			if !v.there {
 				continue
 			}
 			var err error
@@ -173,8 +176,8 @@ func (m *mapping) touch(root uint64, key []byte, beside bool) error {
 		}
 		i, err := at.page.toward(key)
 		if err == nil && beside {
-			if before, err = at.orElse(i-1, before, before.last()); err == nil {
-				after, err = at.orElse(i+1, after, 0)
+			if before, err = at.before(i, before); err == nil {
+				after, err = at.after(i, after)
 			}
 		}
 		if err == nil {
@@ -187,35 +190,40 @@ func (m *mapping) touch(root uint64, key []byte, beside bool) error {
 	return errDepth
 }
 
-// A visit is to a page below another. There is none to page 0, which is a meta.
+// A visit is to a page below another; the zero one is to none.
 type visit struct {
 	child
 	parent uint64
 	page   page
+	there  bool
 }
 
 func (v visit) to(i int) (visit, error) {
 	c, err := v.page.child(i)
-	return visit{child: c, parent: v.id}, err
+	return visit{child: c, parent: v.id, there: true}, err
 }
 
-// orElse goes to the i-th page below v, or if there is none, to the j-th below another,
-// or if there is no other, nowhere.
-func (v visit) orElse(i int, other visit, j int) (visit, error) {
+// before goes to the page before the i-th below v: below v as well, or the last below
+// other, the page before v.
+func (v visit) before(i int, other visit) (visit, error) {
 	switch {
-	case i >= 0 && i < v.page.count():
-		return v.to(i)
-	case other.id != 0:
-		return other.to(j)
+	case i > 0:
+		return v.to(i - 1)
+	case other.there:
+		return other.to(other.page.count() - 1)
 	}
 	return visit{}, nil
 }
 
-func (v visit) last() int {
-	if v.id == 0 {
-		return 0
+// after goes to the page after the i-th below v; other is the page after v.
+func (v visit) after(i int, other visit) (visit, error) {
+	switch {
+	case i+1 < v.page.count():
+		return v.to(i + 1)
+	case other.there:
+		return other.to(0)
 	}
-	return v.page.count() - 1
+	return visit{}, nil
 }
 
 // enter returns a page that begins with the key that its parent has for it.

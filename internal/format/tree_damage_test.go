@@ -279,6 +279,25 @@ func TestMergeWithACousin(t *testing.T) {
 	}), ErrDamaged)
 }
 
+// Page 0 is a meta: nothing leads there, neither the way to a key nor the one beside it.
+func TestAWayToPage0(t *testing.T) {
+	for i, name := range []string{"the way", "beside it"} {
+		d := newDamaged(t)
+		d.marks(200)
+		_, leaves, pages := d.tree(bucketG)
+		at := pages[leaves[0]].keys(t, 0)[0]
+		var parent uint64
+		for id, p := range pages {
+			if p.flags() == flagBranch && p.leadsTo(0) == leaves[0] {
+				parent = id
+			}
+		}
+		require.NotZero(t, parent)
+		d.write(make([]byte, 8), int64(parent)*smallPage+pageHeader+branchElem*int64(i)+8)
+		require.ErrorIs(t, d.update(func(tx *Tx) error { return tx.g.Delete(at) }), ErrDamaged, name)
+	}
+}
+
 // A root with one page below it is replaced by that.
 func TestRootBelowItself(t *testing.T) {
 	d := newDamaged(t)
