@@ -124,8 +124,11 @@ var errOvertaken = errors.New("the file was written while it was read")
 // whose locks are held by whoever waits for the disk, and for ever after a fault. It
 // answers only what is beyond doubt. All else, ok false, is for the readers.
 func (f *file) readInLine(key accel.Key, vary []string) (res readResult, ok bool) {
+	if f.mapped == nil {
+		return res, false
+	}
 	now := time.Since(f.opened)
-	if f.mapped == nil || !f.warm.has(&key, now) || !f.unmap.TryRLock() {
+	if !f.warm.has(&key, now) || !f.unmap.TryRLock() {
 		return res, false
 	}
 	defer f.unmap.RUnlock()

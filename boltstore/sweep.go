@@ -174,7 +174,8 @@ func (f *file) timed(fn func(*format.Tx) (n int, changed bool, err error)) (n in
 		return 0, err
 	}
 	target, took := f.s.txTarget(), time.Since(start)
-	if gone := took / time.Duration(max(n, 1)); n > 0 && !large {
+	if n > 0 && !large {
+		gone := took / time.Duration(n)
 		f.perGone = smoothed(cmp.Or(f.perGone, gone), gone)
 	}
 	switch {
@@ -400,16 +401,15 @@ func (f *file) prune() {
 	s := f.s
 	rows, _ := s.marks.Len()
 	every := point.Span(point.PruneEvery, time.Second)
-	if rows >= marks.DefaultLimit/4 {
+	switch {
+	case rows >= marks.DefaultLimit/4:
 		// Before there are too many. Not all the time: while a handler hangs, none
 		// may go, and each look at them is a look at all.
 		every = min(every, pruneManyEvery)
+	case s.waiting.Load() > 0:
+		every *= 4 // it looks at all of memory: who waits goes first, for a while
 	}
-	patient := every
-	if s.waiting.Load() > 0 && rows < marks.DefaultLimit/4 {
-		patient *= 4 // it looks at all of memory: who waits goes first, for a while
-	}
-	if rows == 0 || time.Since(f.lastPrune) < patient {
+	if rows == 0 || time.Since(f.lastPrune) < every {
 		return
 	}
 	f.lastPrune = time.Now()
