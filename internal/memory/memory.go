@@ -179,6 +179,19 @@ func (c *Cache) Ticket(key accel.Key) Ticket {
 	return Ticket(s.changes[changeOf(h)].Load())
 }
 
+// Wants reports whether an entry that a lower tier may have for the key is to be
+// promoted: always while there is room, and then once in a while. What is used again and
+// again gets in by and by; that each that is used once should throw out another, and
+// cost the memory and the locks of that, helps nobody.
+func (c *Cache) Wants(key accel.Key) bool {
+	s, _ := c.shard(&key)
+	return s.bytes.Load() < s.max-s.max/16 || s.max > 0 && rand.Uint32()%wantsOneOf == 0
+}
+
+// wantsOneOf is for how many hits in a lower tier one entry is promoted when there is no
+// room.
+const wantsOneOf = 8
+
 // Promote stores an entry that was found in a lower tier, only where nothing
 // is, so that it displaces nothing newer: the key holds nothing, and the
 // resource is unknown here, or has the same Vary names and fewer than

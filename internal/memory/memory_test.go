@@ -184,6 +184,27 @@ func TestPromote(t *testing.T) {
 	memory.Check(t, c)
 }
 
+// While there is room, each entry is wanted; then one now and then.
+func TestWants(t *testing.T) {
+	c := memory.New(256 << 10)
+	key := entry("/a", "", nil, 1, 0).Key
+	wanted := func() (n int) {
+		for range 8_000 {
+			if c.Wants(key) {
+				n++
+			}
+		}
+		return n
+	}
+	require.Equal(t, 8_000, wanted())
+	for i := range 400 {
+		put(t, c, entry(fmt.Sprint(i), "", nil, 1, 1000))
+	}
+	require.InDelta(t, 1_000, wanted(), 300)
+	c = memory.New(0)
+	require.Zero(t, wanted())
+}
+
 func TestRenew(t *testing.T) {
 	c := memory.New(1 << 20)
 	one, two, three := entry("/a", "", nil, 1, 10), entry("/a", "", nil, 2, 10), entry("/a", "", nil, 3, 10)
