@@ -19,6 +19,7 @@ import (
 type Cache struct {
 	next  http.Handler
 	store Store
+	lends Lender // store, if it lends
 	opts  options
 
 	flights     flights
@@ -48,6 +49,7 @@ func New(next http.Handler, store Store, opts ...Option) *Cache {
 		panic("accel: New: nil store")
 	}
 	c := &Cache{next: next, store: store}
+	c.lends, _ = store.(Lender)
 	for _, o := range opts {
 		o(&c.opts)
 	}
@@ -125,20 +127,17 @@ func (c *Cache) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 
 	// A hit?
 	point.At(point.LookUp)
-	found := c.lookup(r, q, time.Time{})
-	now := q.now
-	a := answer{visibility: c.opts.visibility}
-	hit := found.answer(&a, r, q, now)
+	var a answer
+	found, hit := c.find(&a, r, q, outer)
 	if !hit && c.flights.settle(r.Context(), &q.key, c.opts.patience()) {
-		found = c.lookup(r, q, time.Time{})
-		now, a = q.now, answer{visibility: c.opts.visibility}
-		hit = found.answer(&a, r, q, now)
+		found, hit = c.find(&a, r, q, outer)
 	}
 	if hit {
 		c.hit(w, r, q, next, outer, found, &a)
 		count.hits.Add(1)
 		return
 	}
+	now := q.now
 
 	// A miss.
 	m := miss{cache: c, w: w, r: r, q: q, next: next, outer: outer}
@@ -164,6 +163,21 @@ func (c *Cache) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 	default:
 		count.misses.Add(1)
 	}
+}
+
+// find looks for an entry that answers r, and makes a that answer. It reports whether
+// there is one.
+func (c *Cache) find(a *answer, r *http.Request, q *question, outer *exchange) (found finding, hit bool) {
+	found = c.lookup(r, q, time.Time{}, outer == nil && !q.authorized)
+	*a = answer{visibility: c.opts.visibility}
+	hit = found.answer(a, r, q, q.now)
+	if q.loan.lent() && !(hit && found.fitness == fresh && q.loan.suffices(a)) {
+		// It would be kept, or sent to others, or lacks what is to be sent.
+		found = c.lookup(r, q, time.Time{}, false)
+		*a = answer{visibility: c.opts.visibility}
+		hit = found.answer(a, r, q, q.now)
+	}
+	return found, hit
 }
 
 // pass leaves the request to the handler as it is: with its own writer, so that
@@ -199,4 +213,7 @@ func (c *Cache) hit(w http.ResponseWriter, r *http.Request, q *question, next ht
 		}
 	}
 	a.write(w, r, &q.glance)
+	if q.loan.lent() && returnsWhatItWrites(r) {
+		q.loan.giveBack()
+	}
 }

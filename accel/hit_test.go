@@ -25,7 +25,7 @@ var hitRequests = map[string][]string{
 
 func hitCache(t testing.TB) *accel.Cache {
 	h, _ := page(func(r *http.Request) string { return text })
-	return newCache(t, func(w http.ResponseWriter, r *http.Request) {
+	return newCacheOver(t, newPlainStore(t), func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/vary" {
 			w.Header().Set("Vary", "Accept-Language")
 		}

@@ -28,6 +28,7 @@ type question struct {
 	scratch  []byte
 	stripe   uint32    // of the counters; see counters
 	now      time.Time // of the last look-up
+	loan     loan
 }
 
 // keyVersion is the first byte of the material. Another order or meaning of the
@@ -37,12 +38,14 @@ const keyVersion = 1
 var stripes atomic.Uint32
 
 var questions = sync.Pool{New: func() any {
-	return &question{
+	q := &question{
 		resource: make([]byte, 0, 256),
 		variant:  make([]byte, 0, 256),
 		scratch:  make([]byte, 0, 256),
 		stripe:   stripes.Add(1),
 	}
+	q.loan.choose = q.loan.pick
+	return q
 }}
 
 // ask prepares the question that r puts to the store, its variant being the one
@@ -140,6 +143,7 @@ func (q *question) release() {
 		return // one request with a giant URL should not keep memory for good
 	}
 	q.scheme, q.host, q.target = "", "", ""
+	q.loan.header, q.loan.release = nil, nil
 	questions.Put(q)
 }
 

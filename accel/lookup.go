@@ -44,22 +44,38 @@ func (n notes) has(x notes) bool { return n&x != 0 }
 // lookup asks the store a question. q's variant is afterwards the one selected
 // by the Vary names that the store knows, if any. Whatever goes wrong in a store
 // is a miss. What is found is judged as of now, or if that is zero, of the moment of
-// the look-up; q.now tells which.
-func (c *Cache) lookup(r *http.Request, q *question, now time.Time) finding {
+// the look-up; q.now tells which. With lend it may be lent; see loan.
+func (c *Cache) lookup(r *http.Request, q *question, now time.Time, lend bool) finding {
 	if q.selected { // by an earlier look-up
 		q.vary(r.Header, nil)
 	}
-	found, err := c.store.Get(r.Context(), q.key, nil)
-	var n notes
-	if found.Vary != nil {
+	lend = lend && c.lends != nil
+	if lend {
+		q.loan.header, q.loan.picked = r.Header, -1
+	}
+	var (
+		found Found
+		err   error
+		n     notes
+	)
+	for names := []string(nil); ; {
+		if lend {
+			found, err = c.lends.Lend(r.Context(), q.key, names, q.loan.choose)
+		} else {
+			found, err = c.store.Get(r.Context(), q.key, names)
+		}
+		if n != 0 || found.Vary == nil {
+			break
+		}
 		n = varied
-	}
-	if n != 0 && errors.Is(err, ErrNotFound) {
+		if !errors.Is(err, ErrNotFound) {
+			break
+		}
 		// The resource has variants: ask for ours.
-		names := found.Vary
+		names = found.Vary
 		q.vary(r.Header, names)
-		found, err = c.store.Get(r.Context(), q.key, names)
 	}
+	q.loan.release = found.Release
 	if now.IsZero() {
 		if now = found.Now; now.IsZero() || c.opts.clock != nil {
 			now = c.opts.now()

@@ -148,7 +148,7 @@ func (m *miss) serve(now time.Time) served {
 		// the last look-up is seen.
 		at := c.store.Begin()
 		point.At(point.Begun)
-		found := c.lookup(m.r, q, now)
+		found := c.lookup(m.r, q, now, false)
 		point.At(point.NothingFound)
 		if point.Off(point.PositionBeforeLookUp) {
 			c.store.End(at)

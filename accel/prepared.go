@@ -124,12 +124,12 @@ func (e *Entry) prepare() *prepared {
 	p := &prepared{untyped: true, begins: e.Date.Add(-e.InitialAge - clockSkew).Unix()}
 	p.offers, p.forms = p.room.offers[:0], p.room.forms[:0]
 	lines := p.room.lines[:0]
-	var lengths strings.Builder // all digits in one piece of memory
-	lengths.Grow(len(e.Bodies)*8 + 8)
+	var text strings.Builder // what is written here, in one piece of memory
+	text.Grow(len(e.Bodies)*8 + 8 + usualETag)
 	length := func(n int64) []string {
-		from := lengths.Len()
-		lengths.Write(strconv.AppendInt(make([]byte, 0, 20), n, 10))
-		return line(&lines, lengths.String()[from:])
+		from := text.Len()
+		text.Write(strconv.AppendInt(make([]byte, 0, 20), n, 10))
+		return line(&lines, text.String()[from:])
 	}
 	for _, f := range e.Header {
 		switch f.Name {
@@ -183,14 +183,20 @@ func (e *Entry) prepare() *prepared {
 		// Not among offers: a client that prefers identity gets it all the
 		// same, by taking none of them.
 		f := preparedForm{body: i, decode: true}
-		if tag := identityETag(e.Bodies[i]); tag != "" {
-			f.etag = line(&lines, tag)
+		if tag, rest := identityETag(e.Bodies[i]); tag != "" {
+			from := text.Len()
+			text.WriteString(tag)
+			text.WriteString(rest)
+			f.etag = line(&lines, text.String()[from:])
 		}
 		f.length = length(e.Length)
 		p.forms = append(p.forms, f)
 	}
 	return p
 }
+
+// usualETag is for how long an entity tag there is room beforehand.
+const usualETag = 48
 
 var varyCoding = []string{"Accept-Encoding"}
 

@@ -93,7 +93,7 @@ func (c *Cache) runRefresh(w discard, r *http.Request, next http.Handler, f *fli
 	}
 	defer q.release()
 	now := c.opts.now()
-	found := c.lookup(r, q, now)
+	found := c.lookup(r, q, now, false)
 	if found.entry == nil || found.fitness == fresh {
 		return true // somebody was faster
 	}

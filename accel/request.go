@@ -146,7 +146,8 @@ func undoETags(h http.Header) http.Header {
 			b := Body{ETag: strings.TrimSpace(tag)}
 			for _, b.Coding = range [...]string{codec.Zstd, codec.Gzip} {
 				if b.ETag != "" && b.ETag[0] == '"' && strings.HasSuffix(b.ETag, "-"+b.Coding+`"`) && rfc9111.IsETag(b.ETag) {
-					undone = append(undone, identityETag(b))
+					tag, rest := identityETag(b)
+					undone = append(undone, tag+rest)
 				}
 			}
 		}

@@ -314,16 +314,17 @@ func (w *rangeWriter) WriteHeader(status int) {
 
 // identityETag returns the entity tag of the identity that is decoded from b.
 // It must be another than b's own (RFC 9110, section 8.8.3.3). What [codedETag]
-// made is unmade; to what a handler gave its own coding, a suffix is added.
-func identityETag(b Body) string {
+// made is unmade; to what a handler gave its own coding, a suffix is added. The tag comes
+// in two pieces, for who has room for both.
+func identityETag(b Body) (tag, rest string) {
 	if b.ETag == "" || strings.HasPrefix(b.ETag, "W/") {
-		return b.ETag
+		return b.ETag, ""
 	}
 	opaque := strings.TrimSuffix(b.ETag, `"`)
 	if base, ok := strings.CutSuffix(opaque, "-"+b.Coding); ok && b.Coding != codec.Identity {
-		return base + `"`
+		return base, `"`
 	}
-	return opaque + `-identity"`
+	return opaque, `-identity"`
 }
 
 // contentETag returns an entity tag for a representation whose handler gave none,

@@ -87,7 +87,7 @@ func TestDecodedIsShared(t *testing.T) {
 		w.Header().Set("Content-Type", "text/plain")
 		_, _ = w.Write([]byte(page))
 	})
-	c := newCache(t, h, accel.WithHoldLimit(1<<20))
+	c := newCacheOver(t, newPlainStore(t), h, accel.WithHoldLimit(1<<20))
 	get(c, "/")
 	before := heap()
 	gate := make(chan struct{})

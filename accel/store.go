@@ -145,6 +145,29 @@ type Store interface {
 	Close() error
 }
 
+// A Lender is a Store that finds entries for less than Get where they are sent to one
+// client, and then forgotten. A [Cache] asks it so first, and asks Get again if what it
+// finds is not to be sent as it is.
+type Lender interface {
+	Store
+
+	// Lend is Get, except for the entry where Found.Release is not nil. That entry is
+	// lent:
+	//
+	//   - It may lack the Data of its Bodies, but for the one that pick chose. pick is
+	//     called before these are read, with the entry as it is so far, and returns an
+	//     index, or -1 if all are wanted. It is called before Lend returns, by the
+	//     goroutine of Lend's caller, and perhaps not at all.
+	//   - The Data it has lies in memory that Release gives back: the store reads the
+	//     bodies of other entries into it. Release is called once, by who called Lend,
+	//     when nobody has the bodies any more, nor will have. Who is not certain of
+	//     that does not call it: then the garbage collector takes them.
+	//   - It is not given to Put or Delete.
+	//
+	// Who wraps a store with a Get of its own, wraps Lend, too, or hides it.
+	Lend(ctx context.Context, key Key, vary []string, pick func(*Entry) int) (Found, error)
+}
+
 // MaxVariants is the number of variants kept of one resource. It is the bound
 // on what a client that sends a new User-Agent with each request can fill.
 const MaxVariants = 16
@@ -199,6 +222,9 @@ type Found struct {
 	// spares the caller of a hit to ask for the time again. It is zero if the store
 	// has another clock, or did not look at it.
 	Now time.Time
+
+	// Release is nil, but for what a [Lender] has lent.
+	Release func()
 
 	// Vary, where Entry is nil, has the canonical, sorted names of the request
 	// headers that select among the resource's entries, if these are others

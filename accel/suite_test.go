@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/accelhttp/accelerator/accel"
+	"github.com/accelhttp/accelerator/accel/storetest"
 	"github.com/accelhttp/accelerator/memstore"
 )
 
@@ -15,11 +16,22 @@ import (
 // is not set.
 const storeEnv = "ACCEL_TEST_STORE"
 
-// newStore returns an empty store of the kind that the suite runs on.
+// newStore returns an empty store of the kind that the suite runs on. The one in memory
+// lends each entry, to see that what is lent is sent whole, and not used any more when it
+// is given back.
 //
 // In a synctest bubble that is always memstore. Boltstore has pools of timers and
 // of channels, and one that was made in a bubble may not be used in another.
 func newStore(t testing.TB) accel.Store {
+	s := newPlainStore(t)
+	if _, lends := s.(accel.Lender); lends {
+		return s
+	}
+	return storetest.Lending(s)
+}
+
+// newPlainStore is newStore, for tests of what one that lends does not save.
+func newPlainStore(t testing.TB) accel.Store {
 	inBubble := time.Now().Year() == 2000
 	if os.Getenv(storeEnv) == "boltstore" && !inBubble {
 		return openBolt(t)

@@ -34,14 +34,30 @@ func readerCount() int { return max(1, runtime.GOMAXPROCS(0)-1) }
 
 // A read is one look at the file on its way to a reader and back.
 type read struct {
-	key    accel.Key
-	vary   []string
-	stands bool            // only what a Put would replace is asked for
+	query
 	result chan readResult // holds one
 }
 
+// A query says what is looked for.
+type query struct {
+	key  accel.Key
+	vary []string
+	why  purpose
+	pick func(*accel.Entry) int // of accel.Lender; for toSend
+}
+
+// A purpose is what the file is read for.
+type purpose uint8
+
+const (
+	toKeep    purpose = iota // an entry, whoever gets it
+	toSend                   // an entry that is lent
+	toReplace                // only what a Put would replace
+)
+
 type readResult struct {
 	entry  *accel.Entry
+	loan   *loan // nil if entry is not lent
 	row    format.Row
 	names  []string
 	stands format.Standing
@@ -123,12 +139,12 @@ var errOvertaken = errors.New("the file was written while it was read")
 // that spares two changes of goroutine, and a transaction. It calls nothing of bbolt's,
 // whose locks are held by whoever waits for the disk, and for ever after a fault. It
 // answers only what is beyond doubt. All else, ok false, is for the readers.
-func (f *file) readInLine(key accel.Key, vary []string) (res readResult, ok bool) {
+func (f *file) readInLine(ask *query) (res readResult, ok bool) {
 	if f.mapped == nil {
 		return res, false
 	}
 	now := time.Since(f.opened)
-	if !f.warm.has(&key, now) || !f.unmap.TryRLock() {
+	if !f.warm.has(&ask.key, now) || !f.unmap.TryRLock() {
 		return res, false
 	}
 	defer f.unmap.RUnlock()
@@ -136,8 +152,12 @@ func (f *file) readInLine(key accel.Key, vary []string) (res readResult, ok bool
 	// has left the queue is in this transaction.
 	txid := f.txid.Load()
 	point.At(point.Reading)
+	if ask.why == toSend {
+		res.loan = f.s.loans.begin()
+		res.loan.Pick = ask.pick
+	}
 	err := guard(func() error {
-		res.entry, res.row, res.names, res.err = f.mapped.Get(txid, key, vary, f.swept.Load())
+		res.entry, res.row, res.names, res.err = f.mapped.Get(txid, ask.key, ask.vary, f.swept.Load(), res.loan.how())
 		f.s.opt.readInLine()
 		// An exchange, because on some machines a load would be done before what was
 		// read.
@@ -147,7 +167,7 @@ func (f *file) readInLine(key accel.Key, vary []string) (res readResult, ok bool
 		return nil
 	})
 	if ok = err == nil && (res.err == nil || res.err == format.ErrNotFound); ok {
-		f.warm.set(&key, now)
+		f.warm.set(&ask.key, now)
 	}
 	return res, ok
 }
@@ -159,15 +179,18 @@ func (f *file) serve(r *read) bool {
 	f.s.opt.beforeRead()
 	point.At(point.Reading)
 	had := f.txid.Load()
+	if r.why == toSend {
+		res.loan = f.s.loans.begin() // whose caller may have left: nobody picks
+	}
 	err := guard(func() error {
 		return f.db.View(func(btx *bolt.Tx) error {
 			if err := forward(btx, had); err != nil {
 				return err
 			}
-			if r.stands {
+			if r.why == toReplace {
 				res.stands, res.err = format.Stands(btx, r.key, r.vary)
 			} else {
-				res.entry, res.row, res.names, res.err = format.Get(btx, r.key, r.vary, f.swept.Load())
+				res.entry, res.row, res.names, res.err = format.Get(btx, r.key, r.vary, f.swept.Load(), res.loan.how())
 			}
 			return nil
 		})
@@ -176,7 +199,7 @@ func (f *file) serve(r *read) bool {
 		res.err = err
 	}
 	key := r.key
-	if !r.stands && (res.err == nil || res.err == format.ErrNotFound) {
+	if r.why != toReplace && (res.err == nil || res.err == format.ErrNotFound) {
 		f.warm.set(&key, time.Since(f.opened))
 	}
 	r.result <- res // r is its caller's from here on
@@ -195,52 +218,63 @@ func (f *file) serve(r *read) bool {
 }
 
 // getDisk looks a key up in the file. It does not find what goes as soon as the
-// queue, in which the caller found q, is written. What it finds is promoted, unless
-// the key has changed since the ticket was taken, which was before that look.
-func (s *Store) getDisk(ctx context.Context, key accel.Key, vary []string, q queued, ticket memory.Ticket) (accel.Found, error) {
-	res := s.read(ctx, key, vary, false)
-	if res.err != nil {
-		if errors.Is(res.err, format.ErrNotFound) {
-			return accel.Found{Vary: res.names}, accel.ErrNotFound
-		}
-		return accel.Found{}, res.err
+// queue, in which the caller found q, is written. What it finds is promoted if memory
+// wants it, unless the key has changed since the ticket was taken, which was before
+// that look; what is promoted is not lent.
+func (s *Store) getDisk(ctx context.Context, ask *query, q queued, ticket memory.Ticket, found *accel.Found) error {
+	wanted := s.mem.Wants(ask.key)
+	if wanted {
+		ask.why = toKeep
 	}
-	if (q.dropped(vary) || q.op.deletes(res.row)) && !point.Off(point.QueueHides) {
-		return accel.Found{}, accel.ErrNotFound
+	res := s.read(ctx, ask)
+	if res.err != nil {
+		if res.loan != nil {
+			res.loan.end()
+		}
+		if errors.Is(res.err, format.ErrNotFound) {
+			found.Vary = res.names
+			return accel.ErrNotFound
+		}
+		return res.err
+	}
+	if (q.dropped(ask.vary) || q.op.deletes(res.row)) && !point.Off(point.QueueHides) {
+		return accel.ErrNotFound
 	}
 	e := res.entry
 	point.At(point.DiskFound)
 	v := s.marks.CheckRead(res.gen, e.At.N, e.Marks)
 	v.Valid = v.Valid || point.Off(point.DiskChecks)
-	found, err := s.judge(e, v, res.row.StaleSince)
-	if err != nil {
-		return found, err
+	if err := s.judge(e, v, res.row.StaleSince, found); err != nil {
+		return err
 	}
-	s.used.set(key)
+	s.used.set(ask.key)
 	point.At(point.DiskJudged)
-	if s.opt.memory == 0 {
-		return found, nil // there is nowhere to promote it to
+	if res.loan != nil {
+		found.Release = res.loan.end
+	}
+	if !wanted {
+		return nil
 	}
 	s.marks.Promote(res.gen, e, func(since time.Time) {
-		if q := s.queue.get(key); q.op == nil && q.drops == nil {
+		if q := s.queue.get(ask.key); q.op == nil && q.drops == nil {
 			s.mem.PromoteSince(ticket, e, earlier(since, res.row.StaleSince))
 		}
 	})
-	return found, nil
+	return nil
 }
 
 // standing tells what the file has that a Put of e would replace. When the file
 // does not tell in time, it has nothing: the writer looks again.
 func (s *Store) standing(e *accel.Entry) format.Standing {
-	return s.read(context.Background(), e.Key, e.Vary, true).stands
+	return s.read(context.Background(), &query{key: e.Key, vary: e.Vary, why: toReplace}).stands
 }
 
 // read has the file read, and waits for readBudget at most.
-func (s *Store) read(ctx context.Context, key accel.Key, vary []string, stands bool) (res readResult) {
+func (s *Store) read(ctx context.Context, ask *query) (res readResult) {
 	f := s.file.Load()
-	if f != nil && !stands {
+	if f != nil && ask.why != toReplace {
 		gen := s.marks.Gen()
-		if res, ok := f.readInLine(key, vary); ok {
+		if res, ok := f.readInLine(ask); ok {
 			res.gen = gen
 			return res
 		}
@@ -266,7 +300,7 @@ func (s *Store) read(ctx context.Context, key accel.Key, vary []string, stands b
 	}
 	gen := s.marks.Gen()
 	r := reads.Get().(*read)
-	r.key, r.vary, r.stands = key, vary, stands
+	r.query = *ask
 	select {
 	case f.jobs <- r:
 	case <-timer.C:
@@ -279,7 +313,7 @@ func (s *Store) read(ctx context.Context, key accel.Key, vary []string, stands b
 	select {
 	case res = <-r.result:
 		res.gen = gen
-		r.vary = nil
+		r.query = query{}
 		reads.Put(r)
 	case <-timer.C:
 		return s.slow()

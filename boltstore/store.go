@@ -30,6 +30,7 @@ type Store struct {
 	mem   *memory.Cache
 	queue *queue
 	used  sketch
+	loans loans
 
 	// file is the open file, nil while there is none.
 	file atomic.Pointer[file]
@@ -76,7 +77,7 @@ type counters struct {
 	readErrors, writeErrors, setAside                              atomic.Uint64
 }
 
-var _ accel.Store = (*Store)(nil)
+var _ accel.Lender = (*Store)(nil)
 
 // Open returns a store that keeps its entries in the file at path, which it
 // creates if need be. Like sql.Open it neither blocks nor fails: the file is
@@ -188,55 +189,74 @@ func (s *Store) Valid(at accel.Position, hashes []accel.Hash) bool {
 // Get implements [accel.Store]: memory, then what is queued, then the file. It
 // linearizes where it reads the tier that answers.
 func (s *Store) Get(ctx context.Context, key accel.Key, vary []string) (found accel.Found, err error) {
+	err = s.find(ctx, &query{key: key, vary: vary, why: toKeep}, &found)
+	return found, err
+}
+
+// Lend implements [accel.Lender]. It lends what it finds on disk, if it does not
+// promote it.
+func (s *Store) Lend(ctx context.Context, key accel.Key, vary []string, pick func(*accel.Entry) int) (found accel.Found, err error) {
+	err = s.find(ctx, &query{key: key, vary: vary, why: toSend, pick: pick}, &found)
+	return found, err
+}
+
+// find is Get and Lend. It and what it calls write what they find to found, which is
+// empty: it is large, and most look-ups are over in half a microsecond.
+func (s *Store) find(ctx context.Context, ask *query, found *accel.Found) (err error) {
 	// A look-up that marks were dropped behind is not certain of what it found.
 	// Marks are dropped once a second; a second look-up is as good as ever.
-	for range 3 {
+	for try := range 3 {
+		if try > 0 {
+			*found = accel.Found{}
+		}
 		gen := s.marks.Gen()
-		found, err = s.get(ctx, key, vary, gen)
+		err = s.get(ctx, ask, gen, found)
 		if err == nil || s.marks.Gen() == gen {
 			break
 		}
 	}
-	return found, err
+	return err
 }
 
-func (s *Store) get(ctx context.Context, key accel.Key, vary []string, gen uint64) (accel.Found, error) {
+func (s *Store) get(ctx context.Context, ask *query, gen uint64, found *accel.Found) error {
 	if s.closed.Load() {
-		return accel.Found{}, accel.ErrClosed
+		return accel.ErrClosed
 	}
 	if s.file.Load() == nil {
 		// Whoever has the file may be invalidating what is in memory here.
-		return s.getDisk(ctx, key, vary, queued{}, s.mem.Ticket(key))
+		return s.getDisk(ctx, ask, queued{}, s.mem.Ticket(ask.key), found)
 	}
-	it, names, known := s.mem.Get(key, vary)
+	it, names, known := s.mem.Get(ask.key, ask.vary)
 	if it != nil {
 		// The newest version: if it is not valid, no older one answers.
-		return s.judgeItem(it)
+		return s.judgeItem(it, found)
 	}
 	if known {
-		return accel.Found{Vary: names}, accel.ErrNotFound
+		found.Vary = names
+		return accel.ErrNotFound
 	}
 	// The ticket before the look at the queue: what is put after that look leaves the
 	// queue, and perhaps memory, before the disk is read or what it said is promoted.
-	ticket := s.mem.Ticket(key)
-	q := s.queue.get(key)
+	ticket := s.mem.Ticket(ask.key)
+	q := s.queue.get(ask.key)
 	point.At(point.QueueFound)
-	if q.otherNames(vary) {
-		return accel.Found{Vary: q.vary}, accel.ErrNotFound
+	if q.otherNames(ask.vary) {
+		found.Vary = q.vary
+		return accel.ErrNotFound
 	}
 	if q.op != nil && q.op.entry != nil {
 		v := s.marks.CheckRead(gen, q.op.entry.At.N, q.op.entry.Marks)
 		v.Valid = v.Valid || point.Off(point.QueueChecks)
-		return s.judge(q.op.entry, v, time.Time{})
+		return s.judge(q.op.entry, v, time.Time{}, found)
 	}
-	found, err := s.getDisk(ctx, key, vary, q, ticket)
+	err := s.getDisk(ctx, ask, q, ticket, found)
 	if q.dropped(found.Vary) {
 		found.Vary = nil
 	}
-	return found, err
+	return err
 }
 
-func (s *Store) judgeItem(it *memory.Item) (accel.Found, error) {
+func (s *Store) judgeItem(it *memory.Item, found *accel.Found) error {
 	e := it.Entry
 	point.At(point.MemoryFound)
 	v := s.marks.Check(e.At.N, max(e.At.N, it.Checked()), e.Marks)
@@ -244,31 +264,31 @@ func (s *Store) judgeItem(it *memory.Item) (accel.Found, error) {
 	switch {
 	case !v.Valid:
 		s.mem.Delete(e.Key, e)
-		return accel.Found{}, accel.ErrNotFound
+		return accel.ErrNotFound
 	case it.Gone() && !point.Off(point.MemoryGone):
 		// Scanned out of memory, perhaps because of a mark that is dropped by now.
-		return accel.Found{}, accel.ErrNotFound
+		return accel.ErrNotFound
 	case v.StaleSince.IsZero():
 		it.SetChecked(v.UpTo)
 	default:
 		it.MarkStale(v.StaleSince)
 	}
 	s.used.set(e.Key)
-	return s.judge(e, v, it.StaleSince())
+	return s.judge(e, v, it.StaleSince(), found)
 }
 
 // judge turns a verdict on an entry into an answer. since is when the entry was
 // first expired, as far as its own row or copy knows.
-func (s *Store) judge(e *accel.Entry, v marks.Verdict, since time.Time) (accel.Found, error) {
+func (s *Store) judge(e *accel.Entry, v marks.Verdict, since time.Time, found *accel.Found) error {
 	now := s.opt.now()
 	if !v.Valid || !e.KeepUntil.After(now) {
-		return accel.Found{}, accel.ErrNotFound
+		return accel.ErrNotFound
 	}
-	found := accel.Found{Entry: e, StaleSince: earlier(v.StaleSince, since)}
+	found.Entry, found.StaleSince = e, earlier(v.StaleSince, since)
 	if s.opt.machine {
 		found.Now = now
 	}
-	return found, nil
+	return nil
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -13,7 +13,7 @@
 //
 // Beside the suite there is what tests of and above stores need: [Entry] builds
 // entries, [Clock] is a clock that is set by hand, [Faulty] makes a store fail,
-// [Bench] measures one.
+// [Lending] makes one lend, [Bench] measures one.
 //
 // # The model
 //

@@ -88,3 +88,32 @@ func TestFaulty(t *testing.T) {
 	fired, _ := run(0)
 	require.False(t, fired)
 }
+
+func TestLending(t *testing.T) {
+	s := storetest.Lending(memstore.New())
+	defer s.Close()
+	at := s.Begin()
+	defer s.End(at)
+	e := storetest.Full(at)
+	require.NoError(t, s.Put(e, nil))
+	for picked := -1; picked < len(e.Bodies); picked++ {
+		found, err := s.Lend(context.Background(), e.Key, e.Vary, func(*accel.Entry) int { return picked })
+		require.NoError(t, err)
+		if picked < 0 {
+			require.Empty(t, storetest.Diff(e, found.Entry))
+		}
+		for i, b := range found.Entry.Bodies {
+			if picked < 0 || picked == i {
+				require.Equal(t, string(e.Bodies[i].Data), string(b.Data))
+			} else {
+				require.Empty(t, b.Data)
+			}
+		}
+		gzip := found.Entry.Bodies[1].Data
+		found.Release()
+		require.Panics(t, found.Release)
+		if picked == 1 {
+			require.Equal(t, []byte{0xDB, 0xDB}, gzip)
+		}
+	}
+}

@@ -377,7 +377,7 @@ func (mc *machine) check(t *rapid.T) {
 			require.True(t, tx.HasMark(r.Mark))
 		}
 		for key, h := range mc.entries {
-			e, row, names, err := format.Get(btx, key, h.e.Vary, 0)
+			e, row, names, err := format.Get(btx, key, h.e.Vary, 0, nil)
 			require.NoError(t, err)
 			require.Nil(t, names)
 			require.Empty(t, storetest.Diff(h.e, e))
@@ -401,7 +401,7 @@ func (mc *machine) ask(t *rapid.T) {
 				higher = max(higher, e.At.N)
 			}
 		}
-		e, _, other, err := format.Get(btx, asked.Key, asked.Vary, 0)
+		e, _, other, err := format.Get(btx, asked.Key, asked.Vary, 0, nil)
 		if ok {
 			require.NoError(t, err)
 			require.Empty(t, storetest.Diff(h.e, e))

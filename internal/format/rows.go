@@ -21,8 +21,14 @@ import (
 // tags led to no older entry. An entry older than that counts only if the index
 // does lead to it: it is silent damage that hides it there, and the mark may have
 // struck it.
-func Get(btx *bolt.Tx, key accel.Key, vary []string, swept uint64) (e *accel.Entry, row Row, names []string, err error) {
-	return stemOf(btx, mappingOf(btx)).entry(new(covered), key, vary, swept)
+//
+// With a loan that is not nil, the entry is as the loan says.
+func Get(btx *bolt.Tx, key accel.Key, vary []string, swept uint64, loan *Loan) (e *accel.Entry, row Row, names []string, err error) {
+	r, err := rowsOf(stemOf(btx, mappingOf(btx)))
+	if err != nil {
+		return nil, row, nil, err
+	}
+	return r.entry(key, vary, swept, loan)
 }
 
 // What the checksum of a part of a record covers beside its value: the entry's key, and
@@ -32,34 +38,34 @@ type covered [KeyLen + 9]byte
 // Get reads as the function of that name does, what the transaction txid has left. If
 // that is the last one no longer when Get returns, what it returns means nothing. Nor
 // does any other error than ErrNotFound: then the file is to be read in a transaction.
-func (f *Mapped) Get(txid uint64, key accel.Key, vary []string, swept uint64) (e *accel.Entry, row Row, names []string, err error) {
-	m, root, err := f.state(txid)
+func (f *Mapped) Get(txid uint64, key accel.Key, vary []string, swept uint64, loan *Loan) (e *accel.Entry, row Row, names []string, err error) {
+	r, err := f.rows(txid)
 	if err != nil {
 		return nil, row, nil, err
 	}
-	look := &struct { // in one allocation
-		mapping
-		covered
-	}{mapping: m}
-	return stem{m: &look.mapping, root: root}.entry(&look.covered, key, vary, swept)
+	return r.entry(key, vary, swept, loan)
 }
 
-func (s stem) entry(room *covered, key accel.Key, vary []string, swept uint64) (e *accel.Entry, row Row, names []string, err error) {
-	k, err := s.bucket(bucketK)
-	if err != nil {
-		return nil, row, nil, err
+// rows are the buckets in which an entry is looked up.
+type rows struct{ root, k, b stem }
+
+func rowsOf(root stem) (r rows, err error) {
+	r.root = root
+	if r.k, err = root.bucket(bucketK); err == nil {
+		r.b, err = root.bucket(bucketB)
 	}
-	b, err := s.bucket(bucketB)
-	if err != nil {
-		return nil, row, nil, err
-	}
-	kb := AppendKey(room[:0], key)
-	v, err := k.value(kb)
+	return r, err
+}
+
+func (r *rows) entry(key accel.Key, vary []string, swept uint64, loan *Loan) (e *accel.Entry, row Row, names []string, err error) {
+	look := loan.covered()
+	kb := AppendKey(look[:0], key)
+	v, err := r.k.value(kb)
 	if err != nil {
 		return nil, row, nil, err
 	}
 	if v == nil {
-		v, err := k.value(kb[:resourceLen])
+		v, err := r.k.value(kb[:resourceLen])
 		if err != nil {
 			return nil, row, nil, err
 		}
@@ -77,14 +83,14 @@ func (s stem) entry(room *covered, key accel.Key, vary []string, swept uint64) (
 	if row, err = decodeRow(kb, v); err != nil {
 		return nil, row, nil, err
 	}
-	if e, err = readRecord(b, room, row); err != nil {
+	if e, err = readRecord(r.b, look, row, loan); err != nil {
 		return nil, row, nil, err
 	}
 	if !slices.Equal(e.Vary, vary) {
 		return nil, row, e.Vary, ErrNotFound
 	}
 	if row.At.N < swept {
-		if err := indexed(s, row); err != nil {
+		if err := indexed(r.root, row); err != nil {
 			return nil, row, nil, err
 		}
 	}
@@ -110,47 +116,115 @@ func indexed(root stem, row Row) error {
 	return nil
 }
 
-// readRecord reads the entry that a row leads to.
-func readRecord(b stem, room *covered, row Row) (*accel.Entry, error) {
-	sealed := append(binary.BigEndian.AppendUint64(AppendKey(room[:0], row.Key), row.ID), 0)
-	id := sealed[KeyLen:]
-	var partsRoom [4][]byte
-	parts := partsRoom[:0]
-	for i := range int(row.Parts) {
-		id[8] = byte(i)
-		v, err := b.value(id)
-		if err != nil {
-			return nil, err
-		}
-		if v == nil {
-			return nil, fmt.Errorf("%w: record %d lacks part %d", ErrDamaged, row.ID, i)
-		}
-		if v, err = unseal(sealed, v); err != nil {
-			return nil, err
-		}
-		parts = append(parts, v)
+// A Loan is how an entry is read that is sent once, and that nobody keeps.
+type Loan struct {
+	// Memory is what the bodies are read into. It grows if need be.
+	Memory []byte
+	// Pick tells which of an entry's bodies is wanted, before they are read; -1 means
+	// all, and so does a nil Pick.
+	Pick func(*accel.Entry) int
+
+	look covered
+}
+
+func (l *Loan) covered() *covered {
+	if l == nil {
+		return new(covered)
 	}
-	if len(parts) == 0 {
+	return &l.look
+}
+
+func (l *Loan) pick(e *accel.Entry) int {
+	if l == nil || l.Pick == nil {
+		return -1
+	}
+	return l.Pick(e)
+}
+
+// join returns the bodies in one piece of memory.
+func (l *Loan) join(bodies [][]byte) []byte {
+	if l == nil {
+		return bytes.Join(bodies, nil) // it is not cleared before
+	}
+	l.Memory = l.Memory[:0]
+	for _, b := range bodies {
+		l.Memory = append(l.Memory, b...)
+	}
+	return l.Memory
+}
+
+// readRecord reads the entry that a row leads to.
+func readRecord(b stem, look *covered, row Row, loan *Loan) (*accel.Entry, error) {
+	if row.Parts == 0 {
 		return nil, fmt.Errorf("%w: record %d has no parts", ErrDamaged, row.ID)
 	}
-	var lengthsRoom [4]uint64
-	e, lengths, err := decodeHead(parts[0], lengthsRoom[:0])
+	parts := parts{b: b, id: row.ID, sealed: append(binary.BigEndian.AppendUint64(AppendKey(look[:0], row.Key), row.ID), 0)}
+	head, err := parts.read(0)
 	if err != nil {
 		return nil, err
 	}
-	if parts = parts[1:]; len(parts) != len(lengths) {
+	var lengthsRoom [4]uint64
+	e, lengths, err := decodeHead(head, lengthsRoom[:0])
+	if err != nil {
+		return nil, err
+	}
+	if len(lengths) != int(row.Parts)-1 {
 		return nil, fmt.Errorf("%w: record %d has %d bodies", ErrDamaged, row.ID, len(lengths))
 	}
-	// All bodies share one piece of memory, which is not cleared before.
-	data := bytes.Join(parts, nil)
-	for i, n := range lengths {
-		if body := parts[i]; uint64(len(body)) != n {
-			return nil, fmt.Errorf("%w: record %d, part %d has %d bytes", ErrDamaged, row.ID, i+1, len(body))
-		}
-		e.Bodies[i].Data, data = data[:n:n], data[n:]
-	}
 	e.At, e.FreshUntil, e.KeepUntil, e.Marks = row.At, row.FreshUntil, row.KeepUntil, row.Marks
+
+	var bodiesRoom [4][]byte
+	bodies := bodiesRoom[:0]
+	picked := loan.pick(e)
+	for i, n := range lengths {
+		var body []byte
+		if picked < 0 || picked == i {
+			if body, err = parts.read(i + 1); err != nil {
+				return nil, err
+			}
+			if uint64(len(body)) != n {
+				return nil, fmt.Errorf("%w: record %d, part %d has %d bytes", ErrDamaged, row.ID, i+1, len(body))
+			}
+		}
+		bodies = append(bodies, body)
+	}
+	data := loan.join(bodies)
+	for i, body := range bodies {
+		if n := len(body); body != nil {
+			e.Bodies[i].Data, data = data[:n:n], data[n:]
+		}
+	}
 	return e, nil
+}
+
+// parts are those of a record, which stand one after the other.
+type parts struct {
+	b      stem
+	id     uint64
+	sealed []byte // what the checksum of a part covers beside it
+	next   place  // behind the one that was read last
+}
+
+// read returns a part. It points into the file.
+func (p *parts) read(i int) (v []byte, err error) {
+	id := p.sealed[KeyLen:]
+	id[8] = byte(i)
+	if p.next.leaf != nil {
+		v, _, err = p.next.get(id)
+	}
+	if v == nil && err == nil { // another page
+		if p.next, err = p.b.seek(id); err == nil {
+			v, _, err = p.next.get(id)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if v == nil {
+		return nil, fmt.Errorf("%w: record %d lacks part %d", ErrDamaged, p.id, i)
+	}
+	p.next.i++
+	return unseal(p.sealed, v)
 }
 
 func bodyID(id uint64, part byte) []byte {
@@ -203,7 +277,7 @@ func (tx *Tx) Row(key accel.Key) (Row, error) {
 
 // Record reads the whole entry of a row, in a transaction that writes nothing.
 func (tx *Tx) Record(row Row) (*accel.Entry, error) {
-	return readRecord(tx.b.stem, new(covered), row)
+	return readRecord(tx.b.stem, new(covered), row, nil)
 }
 
 // fits reports whether an entry can be written down: the number of a part is a

@@ -37,12 +37,31 @@ func rowsOf(t tester, db *bolt.DB, bucket string) (rows [][2][]byte) {
 
 // TestDamagedRows flips a bit in each byte of each row that a look-up reads: it
 // returns the entry that was stored, or none. Names of a resource's Vary are the
-// right ones, or an error.
+// right ones, or an error. What is lent is an error if the damage is in what was read.
 func TestDamagedRows(t *testing.T) {
 	db := create(t, filepath.Join(t.TempDir(), "db"), 0, 5)
 	defer db.Close()
 	writeFull(t, db)
 	want := full()
+	lent := func(btx *bolt.Tx, damagedPart int) {
+		loan := &format.Loan{}
+		for picked := -1; picked < len(want.Bodies); picked++ {
+			loan.Pick = func(*accel.Entry) int { return picked }
+			e, _, _, err := format.Get(btx, want.Key, want.Vary, 0, loan)
+			if damagedPart == 0 || picked < 0 || picked+1 == damagedPart {
+				require.ErrorIs(t, err, format.ErrDamaged)
+				continue
+			}
+			require.NoError(t, err)
+			for i, b := range e.Bodies {
+				if i == picked {
+					require.Equal(t, string(want.Bodies[i].Data), string(b.Data))
+				} else {
+					require.Nil(t, b.Data)
+				}
+			}
+		}
+	}
 	for _, bucket := range []string{"k", "b"} {
 		for _, row := range rowsOf(t, db, bucket) {
 			k, v := row[0], row[1]
@@ -51,10 +70,10 @@ func TestDamagedRows(t *testing.T) {
 				bad[i] ^= 1 << (i % 8)
 				raw(t, db, bucket, func(b *bolt.Bucket) error { return b.Put(k, bad) })
 				view(t, db, func(btx *bolt.Tx, _ *format.Tx) {
-					_, _, _, err := format.Get(btx, want.Key, want.Vary, 0)
+					_, _, _, err := format.Get(btx, want.Key, want.Vary, 0, nil)
 					other := want.Key
 					other.Variant = accel.Digest{}
-					_, _, names, err2 := format.Get(btx, other, nil, 0)
+					_, _, names, err2 := format.Get(btx, other, nil, 0, nil)
 					if err == nil { // the list of variants, which this look-up does not read
 						require.ErrorIs(t, err2, format.ErrDamaged)
 						return
@@ -62,6 +81,11 @@ func TestDamagedRows(t *testing.T) {
 					require.ErrorIs(t, err, format.ErrDamaged)
 					require.ErrorIs(t, err2, format.ErrNotFound)
 					require.Equal(t, want.Vary, names)
+					if bucket == "b" {
+						lent(btx, int(k[8]))
+					} else {
+						lent(btx, 0)
+					}
 				})
 			}
 			raw(t, db, bucket, func(b *bolt.Bucket) error { return b.Put(k, v) })
@@ -86,7 +110,7 @@ func TestLostRows(t *testing.T) {
 		t.Run(fmt.Sprint("part ", part), func(t *testing.T) {
 			db := lose("b", part)
 			view(t, db, func(btx *bolt.Tx, _ *format.Tx) {
-				_, _, _, err := format.Get(btx, want.Key, want.Vary, 0)
+				_, _, _, err := format.Get(btx, want.Key, want.Vary, 0, nil)
 				require.ErrorIs(t, err, format.ErrDamaged)
 			})
 			update(t, db, func(tx *format.Tx) error { return tx.Put(want, time.Time{}) })
@@ -259,7 +283,7 @@ func TestTooMany(t *testing.T) {
 	update(t, db, func(tx *format.Tx) error { return tx.Put(bodied, time.Time{}) })
 	view(t, db, func(btx *bolt.Tx, tx *format.Tx) {
 		verify(t, tx)
-		e, _, _, err := format.Get(btx, bodied.Key, nil, 0)
+		e, _, _, err := format.Get(btx, bodied.Key, nil, 0, nil)
 		require.NoError(t, err)
 		require.Empty(t, storetest.Diff(bodied, e))
 	})

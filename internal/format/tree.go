@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"unsafe"
 
 	bolt "go.etcd.io/bbolt"
@@ -48,11 +49,23 @@ func mappingTo(db *bolt.DB, size int64) *mapping {
 // Mapped is the mapping of an open file as it is read without a transaction, which takes
 // locks and memory. The pages of a state are written over by the transaction after the
 // next, at the earliest: what was read of a state is true if it is still the last.
-type Mapped struct{ m mapping }
+//
+// It is safe for concurrent use.
+type Mapped struct {
+	m    mapping
+	last atomic.Pointer[mappedRows] // that was asked for
+}
+
+// mappedRows are those of one state.
+type mappedRows struct {
+	rows
+	mapping
+	txid uint64
+}
 
 // MappedTo returns the mapping of db up to a size. The caller knows that it is mapped as
 // far as that, and stays where it is until db is closed.
-func MappedTo(db *bolt.DB, size int64) *Mapped { return &Mapped{*mappingTo(db, size)} }
+func MappedTo(db *bolt.DB, size int64) *Mapped { return &Mapped{m: *mappingTo(db, size)} }
 
 // meta returns one of the two metas.
 func (m *mapping) meta(id int64) []byte { return m.data[id*m.pageSize+pageHeader:][:metaLen] }
@@ -72,6 +85,25 @@ func (f *Mapped) state(txid uint64) (m mapping, root uint64, err error) {
 		return m, 0, fmt.Errorf("%w: no meta", ErrDamaged)
 	}
 	return mapping{data: f.m.data[:int64(meta.pages)*f.m.pageSize], pageSize: f.m.pageSize}, meta.root, nil
+}
+
+// rows returns the rows of a state. They are found once for all who read it.
+func (f *Mapped) rows(txid uint64) (*rows, error) {
+	if last := f.last.Load(); last != nil && last.txid == txid && f.Last(txid) {
+		return &last.rows, nil
+	}
+	m, root, err := f.state(txid)
+	if err != nil {
+		return nil, err
+	}
+	r := &mappedRows{mapping: m, txid: txid}
+	if r.rows, err = rowsOf(stem{m: &r.mapping, root: root}); err != nil {
+		return nil, err
+	}
+	if f.Last(txid) { // otherwise they may be those of another
+		f.last.Store(r)
+	}
+	return &r.rows, nil
 }
 
 // freelist looks at the free list of the transaction txid, the last that was committed.
@@ -356,25 +388,41 @@ func stemOf(btx *bolt.Tx, m *mapping) stem {
 
 // get returns the value of a key, nil if there is none. It points into the file.
 func (s stem) get(key []byte) (v []byte, flags uint32, err error) {
-	p := s.inline
-	if p == nil {
+	at, err := s.seek(key)
+	if err != nil {
+		return nil, 0, err
+	}
+	return at.get(key)
+}
+
+// A place is an element of a leaf.
+type place struct {
+	leaf page
+	i    int
+}
+
+// seek returns where the key stands, or would.
+func (s stem) seek(key []byte) (at place, err error) {
+	if at.leaf = s.inline; at.leaf == nil {
 		w, err := s.m.way(s.root, key, false)
 		if err != nil {
-			return nil, 0, err
+			return at, err
 		}
-		p = w.leaf
+		at.leaf = w.leaf
 	}
-	i, exact, err := p.search(key)
-	if err != nil || !exact || i >= p.count() {
-		return nil, 0, err
-	}
-	switch k, err := p.key(i); {
-	case err != nil:
-		return nil, 0, err
-	case !bytes.Equal(k, key):
+	at.i, _, err = at.leaf.search(key)
+	return at, err
+}
+
+// get returns the value at a place if it is that of the key, and nil if it is not.
+func (at place) get(key []byte) (v []byte, flags uint32, err error) {
+	if at.i >= at.leaf.count() {
 		return nil, 0, nil
 	}
-	return p.value(i)
+	if k, err := at.leaf.key(at.i); err != nil || !bytes.Equal(k, key) {
+		return nil, 0, err
+	}
+	return at.leaf.value(at.i)
 }
 
 func (s stem) value(key []byte) ([]byte, error) {

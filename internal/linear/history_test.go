@@ -117,7 +117,11 @@ func (h *history) run(dir string) error {
 	if err != nil {
 		return err
 	}
-	cache := accel.New(http.HandlerFunc(h.serve), &watched{store, h},
+	var seen accel.Store = &watched{store, h}
+	if lends, ok := store.(accel.Lender); ok {
+		seen = lender{&watched{store, h}, lends}
+	}
+	cache := accel.New(http.HandlerFunc(h.serve), seen,
 		accel.WithPolicy(h.setting.policy), accel.WithLogger(log), accel.WithWait(h.setting.patience))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -403,6 +407,9 @@ func parse(body []byte) (m made, err error) {
 
 func parseEntry(e *accel.Entry) (made, error) {
 	b := e.Bodies[0]
+	for i := 1; b.Data == nil && i < len(e.Bodies); i++ { // it is lent with another
+		b = e.Bodies[i]
+	}
 	body, err := codec.Decode(nil, b.Coding, b.Data, e.Length)
 	if err != nil {
 		return made{}, err
@@ -423,11 +430,29 @@ func keyName(k accel.Key) name {
 func (w *watched) Get(ctx context.Context, key accel.Key, vary []string) (accel.Found, error) {
 	call := w.h.now()
 	found, err := w.Store.Get(ctx, key, vary)
+	w.got(key, found, call)
+	return found, err
+}
+
+// lender is a watched store that lends.
+type lender struct {
+	*watched
+	store accel.Lender
+}
+
+func (l lender) Lend(ctx context.Context, key accel.Key, vary []string, pick func(*accel.Entry) int) (accel.Found, error) {
+	call := l.h.now()
+	found, err := l.store.Lend(ctx, key, vary, pick)
+	l.got(key, found, call)
+	return found, err
+}
+
+func (w *watched) got(key accel.Key, found accel.Found, call int64) {
 	if e := found.Entry; e != nil {
 		m, perr := parseEntry(e)
 		if perr != nil {
 			w.h.fail(perr)
-			return found, err
+			return
 		}
 		w.h.record(keyName(key), 0, input{do: get, version: m.run, at: e.At.N}, call)
 		if found.StaleSince.IsZero() {
@@ -439,7 +464,6 @@ func (w *watched) Get(ctx context.Context, key accel.Key, vary []string) (accel.
 			}
 		}
 	}
-	return found, err
 }
 
 func (w *watched) Put(e, old *accel.Entry) error {

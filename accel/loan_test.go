@@ -1,0 +1,95 @@
+package accel_test
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/accelhttp/accelerator/accel"
+	"github.com/accelhttp/accelerator/accel/storetest"
+	"github.com/accelhttp/accelerator/memstore"
+)
+
+// The whole suite runs on a store that lends. These are about what it has no eye for.
+
+// What is lent has one body, and its memory goes to others. What a handler confirms has
+// all of them.
+func TestWhatIsLentIsNotRenewed(t *testing.T) {
+	for _, header := range []string{"max-age=60", "max-age=60, stale-while-revalidate=60"} {
+		v, c, clk := newValidating(t)
+		v.header = map[string]string{"Cache-Control": header}
+		want := decoded(t, get(c, "/"))
+		for i := range 3 {
+			clk.add(61 * time.Second)
+			equal(t, "in gzip", decoded(t, get(c, "/", "Accept-Encoding", "gzip")), want)
+			eventually(t, "renewed", func() bool { return v.calls() == i+2 && c.Stats().Renewed == uint64(i+1) })
+			for _, coding := range []string{"zstd", "gzip", "identity"} {
+				res := get(c, "/", "Accept-Encoding", coding)
+				expect(t, res, "hit")
+				equal(t, "in "+coding, decoded(t, res), want)
+			}
+		}
+		equal(t, "handler calls", v.calls(), 4)
+	}
+}
+
+// S12: over HTTP/1 what is lent is given back when it was written, and over HTTP/2 not
+// at all.
+func TestWhatIsLentIsGivenBack(t *testing.T) {
+	h, _ := page(func(*http.Request) string { return text })
+	c := newCacheOver(t, storetest.Lending(memstore.New()), h)
+	get(c, "/")
+	for _, proto := range []int{1, 2, 3} {
+		rec := httptest.NewRecorder()
+		w := &keeping{ResponseWriter: rec}
+		r := newRequest("/", "Accept-Encoding", "gzip")
+		r.ProtoMajor = proto
+		c.ServeHTTP(w, r)
+		equal(t, "body", decoded(t, rec.Result()), text)
+		equal(t, "whole after the answer", string(w.kept[0][:2]) == "\x1f\x8b", proto != 1)
+	}
+}
+
+// lendings counts what a store is asked to lend.
+type lendings struct {
+	accel.Lender
+	lent atomic.Int64
+}
+
+func (c *lendings) Lend(ctx context.Context, key accel.Key, vary []string, pick func(*accel.Entry) int) (accel.Found, error) {
+	c.lent.Add(1)
+	return c.Lender.Lend(ctx, key, vary, pick)
+}
+
+// A cache around this one keeps what it is answered, and so may who waits for it.
+func TestNothingIsLentToACacheAround(t *testing.T) {
+	h, calls := page(func(*http.Request) string { return text })
+	s := &lendings{Lender: storetest.Lending(memstore.New())}
+	inner := newCacheOver(t, s, h)
+	outer := newCache(t, inner.ServeHTTP)
+	get(inner, "/")
+	get(inner, "/")
+	lent := s.lent.Load()
+	equal(t, "lent to a client", lent, 2)
+	for range 2 {
+		equal(t, "body", decoded(t, get(outer, "/", "Accept-Encoding", "gzip")), text)
+	}
+	equal(t, "lent to a cache", s.lent.Load(), lent)
+	equal(t, "handler calls", calls.Load(), 1)
+}
+
+// RFC 9111, section 4.3.5: a HEAD tells that the stored page is outdated. It is to be
+// deleted, which what is lent is too little for.
+func TestWhatIsLentIsNotDeleted(t *testing.T) {
+	v, c, clk := newValidating(t)
+	get(c, "/")
+	clk.add(61 * time.Second)
+	v.version = 2
+	r := newRequest("/", "Accept-Encoding", "gzip")
+	r.Method = http.MethodHead
+	do(c, r)
+	equal(t, "entries", c.Stats().Store.Entries, 0)
+}
