@@ -16,8 +16,12 @@ import (
 const (
 	memoryBound   = 8.0   // 3.3 to 3.7 measured
 	answeredBound = 12.0  // 304: 5.1 to 5.6 measured; it has fewer fields, and a condition
-	diskBound     = 120.0 // 26 to 59 measured; it depends on memory more than on us
+	diskBound     = 80.0  // 19 to 45 measured; it depends on memory more than on us
 )
+
+// diskAllocs is how often a hit from disk allocates: the entry, its text and its marks,
+// and what is prepared for its answer.
+const diskAllocs = 6
 
 // A change that makes a hit allocate, or much slower than a handler that has the
 // answer ready, fails here, on whatever machine: no time is looked at, only ratios of
@@ -44,11 +48,14 @@ func TestNoRegressions(t *testing.T) {
 				case hc.valid:
 					bound = answeredBound
 				}
-				if be.name != disk.name {
-					// A second in which the answer's time to live is another
-					// begins now and then, and takes some.
-					require.Zero(t, testing.AllocsPerRun(1000, func() { ours(1) }), "allocations of a hit")
+				allowed := 0.0
+				if be.name == disk.name {
+					allowed = diskAllocs
+					require.Eventually(t, func() bool { return c.Stats().Store.QueueBytes == 0 }, 20*time.Second, time.Millisecond)
 				}
+				// A second in which the answer's time to live is another begins now and
+				// then, and takes some; so do the first reads from disk.
+				require.LessOrEqual(t, testing.AllocsPerRun(1000, func() { ours(1) }), allowed, "allocations of a hit")
 				require.True(t, s.clients[0].w.hit())
 				ratio := 0.0
 				for try := range 3 { // a machine may be beside itself for a while
