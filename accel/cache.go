@@ -213,7 +213,7 @@ func (c *Cache) hit(w http.ResponseWriter, r *http.Request, q *question, next ht
 		}
 	}
 	a.write(w, r, &q.glance)
-	if q.loan.lent() && returnsWhatItWrites(r) {
+	if q.loan.lent() && a.finished(w, r) {
 		q.loan.giveBack()
 	}
 }

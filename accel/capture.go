@@ -359,8 +359,8 @@ func (c *capture) sendHeld(detail string) {
 	c.fill.strip(h)
 	c.under.WriteHeader(c.status)
 	if len(c.body) != 0 {
-		c.lent = !returnsWhatItWrites(c.fill.r) // also if it panics
-		_, _ = c.under.Write(c.body)            // the error comes again with the next write
+		c.lent = !returnsWhatItWrites(c.under, c.fill.r) // also if it panics
+		_, _ = c.under.Write(c.body)                     // the error comes again with the next write
 	}
 }
 

@@ -327,7 +327,7 @@ func TestSecurity_S12_WrittenToHTTP2IsNotReused(t *testing.T) {
 				for range 2 {
 					r := newRequest(target)
 					r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0
-					w := &keeping{ResponseWriter: httptest.NewRecorder()}
+					w := &keeping{ResponseWriter: http1{httptest.NewRecorder()}}
 					c.ServeHTTP(w, r)
 					kept = append(kept, w.kept...)
 					for _, p := range w.kept {
@@ -345,10 +345,16 @@ func TestSecurity_S12_WrittenToHTTP2IsNotReused(t *testing.T) {
 // A keeping writer has what it was given without copying it.
 type keeping struct {
 	http.ResponseWriter
-	kept [][]byte
+	kept   [][]byte
+	leaves int // the write at which the client leaves; 0 if it stays
 }
+
+func (w *keeping) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *keeping) Write(p []byte) (int, error) {
 	w.kept = append(w.kept, p)
+	if len(w.kept) == w.leaves {
+		return 0, io.ErrClosedPipe
+	}
 	return w.ResponseWriter.Write(p)
 }

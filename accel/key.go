@@ -143,7 +143,7 @@ func (q *question) release() {
 		return // one request with a giant URL should not keep memory for good
 	}
 	q.scheme, q.host, q.target = "", "", ""
-	q.loan.header, q.loan.release = nil, nil
+	q.loan.clear()
 	questions.Put(q)
 }
 

@@ -42,6 +42,12 @@ func (l *loan) suffices(a *answer) bool {
 	return l.picked < 0 || l.picked == a.form.body
 }
 
+// clear leaves nothing of the request, nor of what was found.
+func (l *loan) clear() {
+	l.header, l.release = nil, nil
+	clear(l.offers)
+}
+
 // giveBack ends the loan. Nobody has the bodies any more.
 func (l *loan) giveBack() {
 	l.release()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -36,20 +37,66 @@ func TestWhatIsLentIsNotRenewed(t *testing.T) {
 	}
 }
 
-// S12: over HTTP/1 what is lent is given back when it was written, and over HTTP/2 not
-// at all.
+// S12: what is lent is given back when it was written to net/http's writer of HTTP/1, with
+// middleware around it or none, and to no other, though the request were one of HTTP/1:
+// somebody may have made it to answer a client of HTTP/2.
 func TestWhatIsLentIsGivenBack(t *testing.T) {
 	h, _ := page(func(*http.Request) string { return text })
 	c := newCacheOver(t, storetest.Lending(memstore.New()), h)
 	get(c, "/")
-	for _, proto := range []int{1, 2, 3} {
+	for _, test := range []struct {
+		name  string
+		proto int
+		wrap  func(*httptest.ResponseRecorder) http.ResponseWriter
+		back  bool
+	}{
+		{"HTTP/1", 1, func(rec *httptest.ResponseRecorder) http.ResponseWriter { return http1{rec} }, true},
+		{"middleware", 1, func(rec *httptest.ResponseRecorder) http.ResponseWriter { return unwraps{unwraps{http1{rec}}} }, true},
+		{"hidden", 1, func(rec *httptest.ResponseRecorder) http.ResponseWriter {
+			return struct{ http.ResponseWriter }{http1{rec}}
+		}, false},
+		{"another writer", 1, func(rec *httptest.ResponseRecorder) http.ResponseWriter { return rec }, false},
+		{"nothing beneath", 1, func(rec *httptest.ResponseRecorder) http.ResponseWriter { return hollow{rec} }, false},
+		{"HTTP/2", 2, func(rec *httptest.ResponseRecorder) http.ResponseWriter { return http1{rec} }, false},
+		{"HTTP/3", 3, func(rec *httptest.ResponseRecorder) http.ResponseWriter { return http1{rec} }, false},
+	} {
 		rec := httptest.NewRecorder()
-		w := &keeping{ResponseWriter: rec}
+		w := &keeping{ResponseWriter: test.wrap(rec)}
 		r := newRequest("/", "Accept-Encoding", "gzip")
-		r.ProtoMajor = proto
+		r.ProtoMajor = test.proto
 		c.ServeHTTP(w, r)
 		equal(t, "body", decoded(t, rec.Result()), text)
-		equal(t, "whole after the answer", string(w.kept[0][:2]) == "\x1f\x8b", proto != 1)
+		equal(t, test.name+": given back", string(w.kept[0][:2]) != "\x1f\x8b", test.back)
+	}
+}
+
+// unwraps is a middleware's writer.
+type unwraps struct{ http.ResponseWriter }
+
+func (w unwraps) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// hollow says that there is a writer beneath, and there is none.
+type hollow struct{ http.ResponseWriter }
+
+func (hollow) Unwrap() http.ResponseWriter { return nil }
+
+// http.ServeContent reads several parts in a goroutine, and does not wait for it when the
+// client has left: the race detector saw it read what was another's page by then.
+func TestPartsAreNotGivenBack(t *testing.T) {
+	long := strings.Repeat("0123456789abcdef", 16<<10)
+	h, _ := page(func(*http.Request) string { return long })
+	plain := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "image/png")
+		h(w, r)
+	}
+	for name, h := range map[string]http.HandlerFunc{"lent": plain, "decoded": h} {
+		c := newCacheOver(t, storetest.Lending(memstore.New()), h)
+		get(c, "/")
+		for range 50 {
+			w := &keeping{ResponseWriter: http1{httptest.NewRecorder()}, leaves: 3}
+			c.ServeHTTP(w, newRequest("/", "Range", "bytes=0-100000,100002-200000"))
+			equal(t, name+": status", w.ResponseWriter.(http1).Code, http.StatusPartialContent)
+		}
 	}
 }
 

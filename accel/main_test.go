@@ -1,8 +1,10 @@
 package accel_test
 
 import (
+	"bufio"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -59,9 +61,14 @@ func get(h http.Handler, target string, header ...string) *http.Response {
 
 func do(h http.Handler, r *http.Request) *http.Response {
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, r)
+	h.ServeHTTP(http1{w}, r)
 	return w.Result()
 }
+
+// http1 is a writer that can be hijacked, as far as one can see, as net/http's of HTTP/1.
+type http1 struct{ *httptest.ResponseRecorder }
+
+func (http1) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, http.ErrNotSupported }
 
 // body reads the body of a response.
 func body(t testing.TB, res *http.Response) string {

@@ -71,6 +71,7 @@ type answer struct {
 	data     []byte
 	decoded  *[]byte // holds data, if it was decoded for this answer; from decodings
 	shared   *[]byte // holds data, if it was decoded for whoever wants it
+	parted   bool    // several parts of data were sent
 }
 
 // decodings has the buffers in which bodies are decoded for clients that take no
@@ -125,12 +126,19 @@ func (a *answer) choose(r *http.Request, g *glance) bool {
 }
 
 // release gives the buffer back that the body was decoded into.
-func (a *answer) release(r *http.Request) {
-	if a.decoded != nil && cap(a.data) <= maxPooledDecoding && returnsWhatItWrites(r) {
+func (a *answer) release(w http.ResponseWriter, r *http.Request) {
+	if a.decoded != nil && cap(a.data) <= maxPooledDecoding && a.finished(w, r) {
 		*a.decoded = a.data[:0]
 		decodings.Put(a.decoded)
 	}
 	a.data, a.decoded, a.shared = nil, nil, nil
+}
+
+// finished reports whether nobody reads any more what was written. http.ServeContent has
+// a goroutine read where there are several parts, and does not wait for it if the client
+// has left.
+func (a *answer) finished(w http.ResponseWriter, r *http.Request) bool {
+	return !a.parted && returnsWhatItWrites(w, r)
 }
 
 // returnsWhatItWrites reports whether a buffer that was written to the request's client
@@ -138,7 +146,26 @@ func (a *answer) release(r *http.Request) {
 // net/http's of HTTP/2: when its stream is reset it returns, while the connection's
 // frame writer may still be about to read. What is in the buffer by then, another's
 // page, would go out to that client.
-func returnsWhatItWrites(r *http.Request) bool { return r.ProtoMajor == 1 }
+//
+// So the request has to be one of HTTP/1, and the writer, too: it is one that can be
+// hijacked. (Somebody may answer a client of HTTP/2 by a request of his own making.)
+func returnsWhatItWrites(w http.ResponseWriter, r *http.Request) bool {
+	if r.ProtoMajor != 1 {
+		return false
+	}
+	for range maxUnwraps {
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			break
+		}
+		w = u.Unwrap()
+	}
+	_, ok := w.(http.Hijacker)
+	return ok
+}
+
+// maxUnwraps is how many writers of middleware are looked beneath.
+const maxUnwraps = 16
 
 // maxPooledDecoding is the capacity up to which a buffer goes back to the pool.
 const maxPooledDecoding = 2 << 20
@@ -154,7 +181,7 @@ func (a *answer) write(w http.ResponseWriter, r *http.Request, g *glance) {
 			_, _ = w.Write(a.data) // the error is the client's: it left
 		}
 	}
-	a.release(r)
+	a.release(w, r)
 }
 
 // writeHeader puts the header of the answer into h. For a 304 and a 412 it
@@ -264,6 +291,8 @@ func (a *answer) writeRange(w http.ResponseWriter, r *http.Request) bool {
 		// The parts of a multipart/byteranges would be coded and it itself not,
 		// which no field can say.
 		return false
+	default:
+		a.parted = n > 1
 	}
 	bare := &http.Request{Method: http.MethodGet, Header: http.Header{"Range": {a.satisfiable(ranges[0])}}}
 	delete(h, "Content-Encoding")

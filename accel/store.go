@@ -146,8 +146,8 @@ type Store interface {
 }
 
 // A Lender is a Store that finds entries for less than Get where they are sent to one
-// client, and then forgotten. A [Cache] asks it so first, and asks Get again if what it
-// finds is not to be sent as it is.
+// client, and then forgotten. A [Cache] asks it so first, where no other cache wants to
+// hear of the entry, and asks Get again if what it finds is not to be sent as it is.
 type Lender interface {
 	Store
 

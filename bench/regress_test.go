@@ -14,9 +14,9 @@ import (
 // when they were set: what makes a hit twice as slow is to be noticed, what a machine
 // is like is not.
 const (
-	memoryBound   = 8.0   // 3.3 to 3.7 measured
-	answeredBound = 12.0  // 304: 5.1 to 5.6 measured; it has fewer fields, and a condition
-	diskBound     = 80.0  // 19 to 45 measured; it depends on memory more than on us
+	memoryBound   = 8.0  // 3.3 to 3.7 measured
+	answeredBound = 12.0 // 304: 5.1 to 5.6 measured; it has fewer fields, and a condition
+	diskBound     = 80.0 // 19 to 45 measured; it depends on memory more than on us
 )
 
 // diskAllocs is how often a hit from disk allocates: the entry, its text and its marks,

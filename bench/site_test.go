@@ -1,8 +1,10 @@
 package bench
 
 import (
+	"bufio"
 	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -201,6 +203,9 @@ func (s *sink) Write(p []byte) (int, error) {
 	s.bytes += len(p)
 	return len(p), nil
 }
+
+// Hijack is there because net/http's own writer of HTTP/1 has it.
+func (s *sink) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, http.ErrNotSupported }
 
 func (s *sink) reset() {
 	clear(s.header)

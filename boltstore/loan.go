@@ -19,8 +19,8 @@ type loan struct {
 // loans are those that were given back.
 type loans struct{ pool sync.Pool }
 
-// maxLoan is the size in bytes of memory that is used again. As much as that may lie
-// there for each processor.
+// maxLoan is the size in bytes of memory that is used again. Where many were lent at once,
+// as many lie there until the garbage collector has come by twice.
 const maxLoan = 1 << 20
 
 func (p *loans) begin() *loan {

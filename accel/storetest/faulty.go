@@ -18,8 +18,8 @@ type FaultyStore struct {
 	n, at atomic.Int64
 }
 
-// Faulty returns s with a fault: of the calls of Get, Put, Delete, Invalidate
-// and Expire, the n-th, counted from 1, is not carried out and returns
+// Faulty returns s with a fault: of the calls of Get, Lend, Put, Delete,
+// Invalidate and Expire, the n-th, counted from 1, is not carried out and returns
 // [ErrFault]. Zero is a store without one.
 //
 // A test is run with n = 1, 2, 3, ... until [FaultyStore.Fired] is false at its
@@ -44,6 +44,18 @@ func (f *FaultyStore) Get(ctx context.Context, key accel.Key, vary []string) (ac
 		return accel.Found{}, ErrFault
 	}
 	return f.Store.Get(ctx, key, vary)
+}
+
+// Lend implements [accel.Lender]: as the store does, or as Get if it does not lend.
+func (f *FaultyStore) Lend(ctx context.Context, key accel.Key, vary []string, pick func(*accel.Entry) int) (accel.Found, error) {
+	l, ok := f.Store.(accel.Lender)
+	switch {
+	case !ok:
+		return f.Get(ctx, key, vary)
+	case f.fails():
+		return accel.Found{}, ErrFault
+	}
+	return l.Lend(ctx, key, vary, pick)
 }
 
 // Put implements [accel.Store].
