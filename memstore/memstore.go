@@ -137,17 +137,17 @@ func (s *Store) End(at accel.Position) {
 //
 // It linearizes where the marks are looked at: the entry was in memory then, or
 // it is looked up anew.
-func (s *Store) Get(_ context.Context, key accel.Key, vary []string) (accel.Found, error) {
+func (s *Store) Get(_ context.Context, key accel.Key, vary []string) (found accel.Found, err error) {
 	if s.closed.Load() {
-		return accel.Found{}, accel.ErrClosed
+		return found, accel.ErrClosed
 	}
 	for {
 		it, names, known := s.memory.Get(key, vary)
 		if it == nil {
 			if known && len(names) > 0 {
-				return accel.Found{Vary: names}, accel.ErrNotFound
+				found.Vary = names
 			}
-			return accel.Found{}, accel.ErrNotFound
+			return found, accel.ErrNotFound
 		}
 		e, now := it.Entry, s.now()
 		// Check and not CheckRead, which knows no Checked, and would turn every
@@ -166,7 +166,7 @@ func (s *Store) Get(_ context.Context, key accel.Key, vary []string) (accel.Foun
 			if s.memory.Delete(key, e) {
 				s.count(v)
 			}
-			return accel.Found{}, accel.ErrNotFound
+			return found, accel.ErrNotFound
 		}
 		if !v.StaleSince.IsZero() && (since.IsZero() || v.StaleSince.Before(since)) {
 			since = v.StaleSince
@@ -174,7 +174,7 @@ func (s *Store) Get(_ context.Context, key accel.Key, vary []string) (accel.Foun
 		if v.StaleSince.IsZero() {
 			it.SetChecked(v.UpTo)
 		}
-		found := accel.Found{Entry: e, StaleSince: since}
+		found.Entry, found.StaleSince = e, since
 		if s.machine {
 			found.Now = now
 		}
