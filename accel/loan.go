@@ -44,8 +44,14 @@ func (l *loan) suffices(a *answer) bool {
 
 // clear leaves nothing of the request, nor of what was found.
 func (l *loan) clear() {
+	if l.header == nil {
+		return
+	}
 	l.header, l.release = nil, nil
-	clear(l.offers)
+	if len(l.offers) != 0 {
+		clear(l.offers)
+		l.offers = l.offers[:0]
+	}
 }
 
 // giveBack ends the loan. Nobody has the bodies any more.
