@@ -28,10 +28,12 @@ import (
 // A store on disk counts an entry that it is just writing once it has written it.
 func after(t testing.TB, c *accel.Cache, entries int64, calls *atomic.Int64, want int64) {
 	t.Helper()
-	for i := 0; i < 1e6 && c.Stats().Store.Entries != entries; i++ {
+	got := c.Stats().Store.Entries
+	for i := 0; i < 1e6 && got != entries; i++ {
 		runtime.Gosched()
+		got = c.Stats().Store.Entries
 	}
-	equal(t, "entries in the store", c.Stats().Store.Entries, entries)
+	equal(t, "entries in the store", got, entries)
 	equal(t, "handler calls", calls.Load(), want)
 }
 

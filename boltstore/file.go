@@ -118,7 +118,16 @@ func isFull(err error) bool {
 // update runs fn in a write transaction and commits it if fn says that it changed
 // something. It is called by the writer alone.
 func (f *file) update(fn func(*format.Tx) (changed bool, err error)) error {
-	err := guard(func() error {
+	count, err := f.commit(fn)
+	count()
+	return err
+}
+
+// commit is update, but for the numbers of entries and bytes, which are what they were
+// until count is called: what leaves the queue then is not to be counted twice.
+func (f *file) commit(fn func(*format.Tx) (changed bool, err error)) (count func(), err error) {
+	count = func() {}
+	err = guard(func() error {
 		btx, err := f.db.Begin(true)
 		if err != nil {
 			return err
@@ -154,20 +163,24 @@ func (f *file) update(fn func(*format.Tx) (changed bool, err error)) error {
 		}
 		f.wrote.Store(true)
 		f.txid.Store(id)
-		f.note(meta)
+		f.measure()
+		count = func() { f.count(meta) }
 		return nil
 	})
 	f.s.beat.Add(1)
 	if err != nil {
 		f.s.count.writeErrors.Add(1)
 	}
-	return err
+	return count, err
 }
 
-// note keeps what the statistics and the sweeper want to know of the file.
-func (f *file) note(meta format.Meta) {
+// count and measure keep what the statistics and the sweeper want to know of the file.
+func (f *file) count(meta format.Meta) {
 	f.entries.Store(int64(meta.Entries))
 	f.bytes.Store(int64(meta.Bytes))
+}
+
+func (f *file) measure() {
 	if info, err := f.os.Stat(); err == nil {
 		f.size.Store(info.Size())
 	}

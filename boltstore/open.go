@@ -500,7 +500,8 @@ func (s *Store) adopt(f *file, look format.Look) error {
 	}
 	f.swept.Store(n)
 	f.uuid = meta.UUID
-	f.note(meta)
+	f.count(meta)
+	f.measure()
 	f.sweeper = newSweeper(f, meta)
 	return nil
 }

@@ -344,10 +344,11 @@ func (q *queue) batch(limit int, max int64) []*op {
 }
 
 // done takes ops out that have been written, unless something newer has taken
-// their place, and returns them.
-func (q *queue) done(list []*op) (out []*op) {
+// their place, and returns them. count counts them where they are now, in the same step.
+func (q *queue) done(list []*op, count func()) (out []*op) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	count()
 	for _, o := range list {
 		if q.ops[o.key] == o || o.displace && !o.done {
 			q.forget(o)
@@ -385,9 +386,11 @@ func (q *queue) due() time.Duration {
 	return max(0, point.Span(point.FlushAfter, flushAfter)-time.Since(q.first))
 }
 
-// size returns how many stores are queued, and the bytes of all ops.
-func (q *queue) size() (stores int, bytes int64) {
+// size returns how many stores are queued, and the bytes of all ops, and calls written,
+// which looks at what has been written, in the same step.
+func (q *queue) size(written func()) (stores int, bytes int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	written()
 	return q.stores, q.bytes
 }

@@ -569,11 +569,17 @@ func (s *Store) wake() {
 
 // Stats implements [accel.Store].
 func (s *Store) Stats() accel.StoreStats {
-	queued, queueBytes := s.queue.size()
+	var entries, bytes, fileBytes int64
+	queued, queueBytes := s.queue.size(func() {
+		if f := s.file.Load(); f != nil {
+			entries, bytes, fileBytes = f.entries.Load(), f.bytes.Load(), f.size.Load()
+		}
+	})
 	rows, held := s.marks.Len()
-	st := accel.StoreStats{
-		Entries:       int64(queued),
-		Bytes:         queueBytes,
+	return accel.StoreStats{
+		Entries:       entries + int64(queued),
+		Bytes:         bytes + queueBytes,
+		FileBytes:     fileBytes,
 		MemoryEntries: int64(s.mem.Len()),
 		MemoryBytes:   s.mem.Bytes(),
 		QueueBytes:    queueBytes,
@@ -590,12 +596,6 @@ func (s *Store) Stats() accel.StoreStats {
 		WriteErrors:   s.count.writeErrors.Load(),
 		SetAside:      s.count.setAside.Load(),
 	}
-	if f := s.file.Load(); f != nil {
-		st.Entries += f.entries.Load()
-		st.Bytes += f.bytes.Load()
-		st.FileBytes = f.size.Load()
-	}
-	return st
 }
 
 // Close writes what is queued, marks the file as left in order, and releases it.

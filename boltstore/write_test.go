@@ -443,3 +443,39 @@ func TestEvictionErrorAbandonsTheFile(t *testing.T) {
 	}
 	eventually(t, func() bool { return len(aside(path)) == 1 }, "set aside")
 }
+
+// What is on its way from the queue to the file is counted once: it was twice, for as long
+// as it was in both.
+func TestStatsCountEachEntryOnce(t *testing.T) {
+	s := open(t, dbPath(t))
+	var begun, done atomic.Int64
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	wg.Go(func() {
+		for {
+			least := done.Load()
+			n := s.Stats().Entries
+			if most := begun.Load(); n < least || n > most {
+				t.Errorf("%d entries, of %d to %d", n, least, most)
+				return
+			}
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	})
+	for i := range 2_000 {
+		begun.Add(1)
+		put(t, s, fmt.Sprint("/", i))
+		done.Add(1)
+		if i%500 == 0 {
+			flushed(t, s)
+		}
+	}
+	flushed(t, s)
+	close(stop)
+	wg.Wait()
+	require.EqualValues(t, 2_000, s.Stats().Entries)
+}

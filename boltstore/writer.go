@@ -279,7 +279,7 @@ func (f *file) flush() error {
 	// much of what leads to the pages in any case.
 	sweeps := f.tight == 0 && !start.Before(f.nextSweep)
 	expired, more := 0, false
-	err := f.update(func(tx *format.Tx) (bool, error) {
+	count, err := f.commit(func(tx *format.Tx) (bool, error) {
 		changed := false
 		for i, o := range batch {
 			// Somebody waits: what is written so far is enough for now.
@@ -319,14 +319,9 @@ func (f *file) flush() error {
 		s.count.expired.Add(uint64(expired))
 	}
 	point.At(point.Flushed)
-	s.finished(written)
+	s.letGo(s.queue.done(written, count)...)
 	f.fits()
 	return nil
-}
-
-// finished takes written ops from the queue.
-func (s *Store) finished(ops []*op) {
-	s.letGo(s.queue.done(ops)...)
 }
 
 // apply does one op. The entry is judged again here, inside the transaction: an
