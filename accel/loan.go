@@ -37,7 +37,8 @@ func (l *loan) pick(e *Entry) int {
 // lent reports whether what the last look-up found is lent.
 func (l *loan) lent() bool { return l.release != nil }
 
-// suffices reports whether what is lent has the body that is to be sent.
+// suffices reports whether what is lent has the body that is to be sent. It has, as long
+// as pick and prepared.choose agree; if they ever do not, the whole entry is asked for.
 func (l *loan) suffices(a *answer) bool {
 	return l.picked < 0 || l.picked == a.form.body
 }

@@ -58,6 +58,8 @@ func (c *Cache) lookup(r *http.Request, q *question, now time.Time, lend bool) f
 		err   error
 		n     notes
 	)
+	// Once, or twice. In a loop, because a function that returns Found would copy it: it is
+	// eleven words, and every hit comes by.
 	for names := []string(nil); ; {
 		if lend {
 			found, err = c.lends.Lend(r.Context(), q.key, names, q.loan.choose)

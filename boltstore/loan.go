@@ -39,7 +39,7 @@ func (p *loans) begin() *loan {
 	return l
 }
 
-// how is how the entry is read: as its own master, if there is no loan.
+// how is how the entry is read: without a loan, whole and into memory of its own.
 func (l *loan) how() *format.Loan {
 	if l == nil {
 		return nil

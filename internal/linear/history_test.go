@@ -117,9 +117,10 @@ func (h *history) run(dir string) error {
 	if err != nil {
 		return err
 	}
-	var seen accel.Store = &watched{store, h}
+	watched := &watched{store, h}
+	var seen accel.Store = watched
 	if lends, ok := store.(accel.Lender); ok {
-		seen = lender{&watched{store, h}, lends}
+		seen = lender{watched, lends}
 	}
 	cache := accel.New(http.HandlerFunc(h.serve), seen,
 		accel.WithPolicy(h.setting.policy), accel.WithLogger(log), accel.WithWait(h.setting.patience))
