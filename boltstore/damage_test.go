@@ -149,7 +149,7 @@ func damages(seed uint64) (list []damage) {
 	g("one lowered", func(b *bolt.Bucket, k, v []byte) error { v[7]--; return b.Put(k, v) })
 	g("one too many", func(b *bolt.Bucket, k, v []byte) error { k[8]++; return b.Put(k, v) })
 	g("one cut off", func(b *bolt.Bucket, k, v []byte) error { return b.Put(k, v[:8]) })
-	for _, bucket := range []string{"m", "k", "b", "x", "t", "g"} {
+	for _, bucket := range []string{"m", "k", "b", "x", "t", "g", "j"} {
 		for i := range 8 {
 			r := rnd(600 + i)
 			list = append(list, damage{name: fmt.Sprintf("row of %s, bit %d", bucket, i), purged: bucket == "g", tx: func(btx *bolt.Tx) error {
@@ -163,6 +163,23 @@ func damages(seed uint64) (list []damage) {
 			}})
 		}
 	}
+	j := func(name string, do func(j *bolt.Bucket, first, last []byte) error) {
+		list = append(list, damage{name: "journal: " + name, tx: func(btx *bolt.Tx) error {
+			b := btx.Bucket([]byte("j"))
+			first, _ := b.Cursor().First()
+			last, _ := b.Cursor().Last()
+			return do(b, bytes.Clone(first), bytes.Clone(last))
+		}})
+	}
+	j("without the first", func(b *bolt.Bucket, first, _ []byte) error { return b.Delete(first) })
+	j("without the last", func(b *bolt.Bucket, _, last []byte) error { return b.Delete(last) })
+	j("one more", func(b *bolt.Bucket, _, last []byte) error {
+		v := bytes.Clone(b.Get(last))
+		last[7]++
+		return b.Put(last, v)
+	})
+	j("one twice", func(b *bolt.Bucket, first, last []byte) error { return b.Put(first, bytes.Clone(b.Get(last))) })
+	j("gone", func(b *bolt.Bucket, _, _ []byte) error { return b.Tx().DeleteBucket([]byte("j")) })
 	return list
 }
 
@@ -215,7 +232,7 @@ func check(err error) {
 }
 
 // makeTemplate makes a database that has branch pages in most buckets, a free
-// list, and marks whose entries are not swept.
+// list, marks whose entries are not swept, and a journal.
 func makeTemplate(path string) error {
 	s := boltstore.Open(path, quiet, patient)
 	if err := s.Ping(bg); err != nil {
@@ -233,16 +250,45 @@ func makeTemplate(path string) error {
 		return err
 	}
 	// Two marks by hand: a store would have swept and forgotten them by now.
-	return editDB(path, func(btx *bolt.Tx) error {
-		tx, err := format.Begin(btx)
+	// And every third entry put once more, half of it where it belongs.
+	return editFormat(path, func(tx *format.Tx) error {
+		for i := 0; i < damageEntries; i += 3 {
+			key := storetest.Key(damageURL(i), "")
+			row, err := tx.Row(key)
+			if err != nil {
+				return err
+			}
+			if err := tx.Put(storetest.Entry(damageURL(i), storetest.At(row.At), storetest.Tags(damageTag(i), "all"),
+				storetest.Text(body(damageURL(i), 1, 200+i%7*300))), time.Time{}); err != nil {
+				return err
+			}
+		}
+		return tx.WriteMarks(templateMarks())
+	}, func(tx *format.Tx) error { return tx.Settle(15000) })
+}
+
+// editFormat runs transactions that leave their changes of the indexes pending.
+func editFormat(path string, fns ...func(*format.Tx) error) error {
+	for _, fn := range fns {
+		err := editDB(path, func(btx *bolt.Tx) error {
+			pending, err := format.LoadPending(btx)
+			if err != nil {
+				return err
+			}
+			tx, err := format.BeginWith(btx, pending)
+			if err == nil {
+				err = fn(tx)
+			}
+			if err != nil {
+				return err
+			}
+			return tx.Finish()
+		})
 		if err != nil {
 			return err
 		}
-		if err := tx.WriteMarks(templateMarks()); err != nil {
-			return err
-		}
-		return tx.Finish()
-	})
+	}
+	return nil
 }
 
 func editDB(path string, fn func(*bolt.Tx) error) error {
@@ -268,14 +314,10 @@ func tryDamage(path, template string, d damage) error {
 	if err != nil {
 		return err
 	}
-	if err := editDB(path, func(btx *bolt.Tx) error {
+	if err := editFormat(path, func(tx *format.Tx) error {
 		// It is a copy; to be damaged it has to be taken for an original.
-		tx, err := format.Begin(btx)
-		if err != nil {
-			return err
-		}
 		tx.SetInode(boltstore.Inode(info))
-		return tx.Finish()
+		return nil
 	}); err != nil {
 		return err
 	}

@@ -15,10 +15,11 @@
 //	Put ──► memory, queue           ▲
 //	Invalidate ──► marks        writer: marks, entries, sweeping
 //
-// The file has six buckets, which docs/format.md describes to the byte:
+// The file has seven buckets, which docs/format.md describes to the byte:
 //
 //	m  facts        k  where an entry is    b  entries
 //	x  expiry       t  tags                 g  marks
+//	j  the journal: changes of k and t that are not written there yet
 //
 // # Who does what
 //
@@ -26,7 +27,10 @@
 // many as wait in one transaction; then it writes what is queued, as soon as there
 // are 256 entries, or after 100 ms; and with each batch it sweeps a little: what has
 // expired, what a mark struck, and, when the file has grown too near to its bound,
-// what was not used for longest. A few goroutines read; what they have read a moment
+// what was not used for longest. What is to change in k and t, whose keys are hashes, is
+// gathered in the journal, and in memory, until many changes fall on a page; after a second
+// without any, and by [Store.Close], everything is written where it belongs. A few
+// goroutines read; what they have read a moment
 // ago is read again by whoever asks. One more opens the file, and decides what
 // happens when it fails; it never calls bbolt on an open file.
 //

@@ -41,6 +41,12 @@ func WithFault(fn func(moment string) error) Option {
 // store must be at rest.
 func (s *Store) Budget() int64 { return s.file.Load().budget }
 
+// Pending returns how many bytes are in the journal and not where they belong.
+func (s *Store) Pending() int { return s.file.Load().last().Bytes() }
+
+// JournalRows returns how many rows the journal has.
+func (s *Store) JournalRows() int { return s.file.Load().last().Rows() }
+
 // Inode is what a file is known by.
 func Inode(info os.FileInfo) uint64 { return format.Inode(info) }
 

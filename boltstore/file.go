@@ -53,6 +53,10 @@ type file struct {
 	started bool          // there are goroutines
 	readers sync.WaitGroup
 
+	// states has what is pending in the last state of the file and in the one before, or in
+	// the next while that is being committed.
+	states atomic.Pointer[[2]state]
+
 	// paying has those who wait for the writer's present transaction. It is
 	// guarded by the store's mu.
 	paying []chan error
@@ -66,6 +70,30 @@ type file struct {
 	done     chan struct{}
 
 	sweeper
+}
+
+// A state is what a transaction has left pending: in the journal, and not where it belongs.
+type state struct {
+	txid    uint64
+	pending *format.Pending
+}
+
+// pending returns what the transaction txid has left pending, if that is one of the last.
+func (f *file) pending(txid uint64) (p *format.Pending, ok bool) {
+	if states := f.states.Load(); states != nil {
+		for _, s := range states {
+			if s.txid == txid {
+				return s.pending, true
+			}
+		}
+	}
+	return nil, false
+}
+
+// last returns what the last transaction has left pending.
+func (f *file) last() *format.Pending {
+	p, _ := f.pending(f.txid.Load())
+	return p
 }
 
 // Errors for which a file is left, beside those of the disk.
@@ -135,14 +163,18 @@ func (f *file) commit(fn func(*format.Tx) (changed bool, err error)) (count func
 		var tx *format.Tx
 		id := uint64(btx.ID())
 		if err = forward(btx, f.txid.Load()+1); err == nil {
-			tx, err = format.Begin(btx)
+			tx, err = f.begin(btx, id-1)
 		}
 		if err != nil {
 			btx.Rollback()
 			return err
 		}
 		tx.SetClean(false)
+		f.settles = false
 		changed, err := fn(tx)
+		if err == nil && changed {
+			err = f.settleSome(tx)
+		}
 		if err == nil && changed {
 			err = tx.Finish()
 		}
@@ -155,6 +187,8 @@ func (f *file) commit(fn func(*format.Tx) (changed bool, err error)) (count func
 			btx.Rollback()
 			return err
 		}
+		// A reader that sees what is being committed has to know what is pending then.
+		f.states.Store(&[2]state{{id - 1, f.last()}, {id, tx.Pending()}})
 		if err := btx.Commit(); err != nil {
 			return err
 		}
@@ -172,6 +206,50 @@ func (f *file) commit(fn func(*format.Tx) (changed bool, err error)) (count func
 		f.s.count.writeErrors.Add(1)
 	}
 	return count, err
+}
+
+// begin looks into a transaction that sees what the transaction txid has left.
+func (f *file) begin(btx *bolt.Tx, txid uint64) (*format.Tx, error) {
+	p, ok := f.pending(txid)
+	if !ok {
+		return nil, fmt.Errorf("%w: a transaction of somebody else", format.ErrDamaged)
+	}
+	return format.BeginWith(btx, p)
+}
+
+// settleSome writes a part of what is pending where it belongs: as much as the transaction
+// adds, if as much is pending as is to be gathered, and of less or more in proportion. So
+// all that is pending has had its turn whenever as much has been added: no row of the
+// journal stays for longer.
+func (f *file) settleSome(tx *format.Tx) error {
+	if tx.Added() == 0 {
+		return nil
+	}
+	f.gathered = time.Now()
+	added := max(int64(tx.Added()), leastAdded)
+	pending, gather := f.last().Bytes(), f.gather()
+	f.unsettled += float64(added) * float64(pending) / float64(gather)
+	switch {
+	case gather < minGather && pending == 0:
+		return tx.SettleAll()
+	case f.tight > 0:
+		return nil // there is no room
+	}
+	if f.crowded > 0 {
+		f.crowded--
+		return nil
+	}
+	most := max(2*added, settleStep)
+	if f.s.waiting.Load() > 0 {
+		most = max(added, settleStep/4)
+	}
+	n := min(int64(f.unsettled), most)
+	if n == 0 {
+		return nil
+	}
+	f.settles = true
+	f.unsettled -= float64(n)
+	return tx.Settle(int(n))
 }
 
 // count and measure keep what the statistics and the sweeper want to know of the file.
@@ -204,10 +282,16 @@ func (f *file) view(fn func(*format.Tx) error) error {
 			if err := forward(btx, had); err != nil {
 				return err
 			}
-			if had == 0 {
-				f.txid.Store(uint64(btx.ID())) // the first look
+			id := uint64(btx.ID())
+			if had == 0 { // the first look
+				p, err := format.LoadPending(btx)
+				if err != nil {
+					return err
+				}
+				f.states.Store(&[2]state{{id, p}})
+				f.txid.Store(id)
 			}
-			tx, err := format.Begin(btx)
+			tx, err := f.begin(btx, id)
 			if err != nil {
 				return err
 			}

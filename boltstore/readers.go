@@ -151,13 +151,17 @@ func (f *file) readInLine(ask *query) (res readResult, ok bool) {
 	// What the writer does because something is on disk, it does when txid says so: what
 	// has left the queue is in this transaction.
 	txid := f.txid.Load()
+	pending, ok := f.pending(txid)
+	if !ok {
+		return res, false
+	}
 	point.At(point.Reading)
 	if ask.why == toSend {
 		res.loan = f.s.loans.begin()
 		res.loan.Pick = ask.pick
 	}
 	err := guard(func() error {
-		res.entry, res.row, res.names, res.err = f.mapped.Get(txid, ask.key, ask.vary, f.swept.Load(), res.loan.how())
+		res.entry, res.row, res.names, res.err = f.mapped.Get(txid, pending, ask.key, ask.vary, f.swept.Load(), res.loan.how())
 		f.s.opt.readInLine()
 		// An exchange, because on some machines a load would be done before what was
 		// read.
@@ -182,19 +186,27 @@ func (f *file) serve(r *read) bool {
 	if r.why == toSend {
 		res.loan = f.s.loans.begin() // whose caller may have left: nobody picks
 	}
-	err := guard(func() error {
+	look := func() error {
 		return f.db.View(func(btx *bolt.Tx) error {
 			if err := forward(btx, had); err != nil {
 				return err
 			}
+			pending, ok := f.pending(uint64(btx.ID()))
+			if !ok {
+				return errOvertaken // since the transaction began
+			}
 			if r.why == toReplace {
-				res.stands, res.err = format.Stands(btx, r.key, r.vary)
+				res.stands, res.err = format.Stands(btx, pending, r.key, r.vary)
 			} else {
-				res.entry, res.row, res.names, res.err = format.Get(btx, r.key, r.vary, f.swept.Load(), res.loan.how())
+				res.entry, res.row, res.names, res.err = format.Get(btx, pending, r.key, r.vary, f.swept.Load(), res.loan.how())
 			}
 			return nil
 		})
-	})
+	}
+	err := guard(look)
+	for try := 0; errors.Is(err, errOvertaken) && try < maxLooks; try++ {
+		err = guard(look)
+	}
 	if err != nil {
 		res.err = err
 	}

@@ -80,6 +80,11 @@ type sweeper struct {
 	tight  int    // transactions that found no room since the last flush
 
 	lastPrune time.Time
+
+	gathered  time.Time // when something was added to what is pending
+	unsettled float64   // bytes of that which are due to be settled
+	settles   bool      // the last transaction did, or was to
+	crowded   int       // so many transactions are to settle nothing
 }
 
 func newSweeper(f *file, meta format.Meta) sweeper {

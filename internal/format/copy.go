@@ -25,8 +25,11 @@ func Copy(dst *bolt.DB, src *bolt.Tx, inode uint64, alive func() bool) error {
 	}
 	// The signature first, and in a transaction of its own, so that it lies in
 	// front.
-	for _, name := range [][]byte{bucketA, bucketK, bucketB, bucketX, bucketT, bucketG} {
+	for _, name := range [][]byte{bucketA, bucketK, bucketB, bucketX, bucketT, bucketG, bucketJ} {
 		b := src.Bucket(name)
+		if b == nil && bytes.Equal(name, bucketJ) {
+			continue
+		}
 		if b == nil && bytes.Equal(name, bucketA) {
 			return fmt.Errorf("%w: the signature is missing", ErrDamaged)
 		}
@@ -96,8 +99,11 @@ var errStopped = fmt.Errorf("stopped")
 // Same returns an error if two databases do not have the same rows, but for what
 // tells one file from the other.
 func Same(a, b *bolt.Tx, alive func() bool) error {
-	for _, name := range [][]byte{bucketA, bucketK, bucketB, bucketX, bucketT, bucketG, bucketM} {
+	for _, name := range [][]byte{bucketA, bucketK, bucketB, bucketX, bucketT, bucketG, bucketJ, bucketM} {
 		x, y := a.Bucket(name), b.Bucket(name)
+		if x == nil && y == nil && bytes.Equal(name, bucketJ) {
+			continue
+		}
 		if x == nil || y == nil {
 			return fmt.Errorf("%w: bucket %s is missing", ErrDamaged, name)
 		}

@@ -88,7 +88,7 @@ func TestWalkThatDamageEndsEarlyForgetsNothing(t *testing.T) {
 					hidden++
 					view(t, db, func(btx *bolt.Tx, _ *format.Tx) {
 						for _, e := range all {
-							_, _, _, err := format.Get(btx, e.Key, nil, r.Hard, nil)
+							_, _, _, err := format.Get(btx, nil, e.Key, nil, r.Hard, nil)
 							require.Error(t, err, "bucket %s, bit %d of row %d: an entry that was not struck", bucket, bit, n)
 						}
 					})

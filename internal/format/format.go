@@ -2,7 +2,7 @@
 // ours, inside the pages that are bbolt's. docs/format.md describes the same
 // bytes in prose, and golden files in testdata hold both to their word.
 //
-// There are six buckets and a signature:
+// There are these buckets, and a signature:
 //
 //	m   facts about the file        by name
 //	k   where an entry is           target ‖ resource ‖ variant
@@ -10,12 +10,14 @@
 //	x   when it goes                keepUntil ‖ id
 //	t   which entries bear a tag    tag hash ‖ id
 //	g   marks                       kind ‖ hash
+//	j   the journal                 number; there if it was ever needed
 //	a   the signature               written once and never moved
 //
 // Values that could do harm when silently damaged carry a CRC-32C that is bound
 // to their key: bbolt does not notice damage inside a value. The rows of an
 // entry are written and deleted together, by the functions of this package and
-// nobody else, so that what one transaction leaves is whole.
+// nobody else, so that what one transaction leaves is whole: the buckets k and t
+// together with the journal, which has what they are still to become.
 //
 // Nothing here holds a transaction, starts a goroutine or knows a clock. What is
 // returned never points into a page.
@@ -68,21 +70,23 @@ var (
 	bucketX = []byte("x")
 	bucketT = []byte("t")
 	bucketG = []byte("g")
+	bucketJ = []byte("j")
 	bucketA = []byte("a")
 )
 
 // Keys in bucket m, and the value in bucket a.
 var (
-	keyMagic  = []byte("magic")  // "ACCELDB\0", u16 version, 16 bytes uuid
-	keyInode  = []byte("inode")  // u64
-	keySeq    = []byte("seq")    // u64
-	keyFloor  = []byte("floor")  // u64
-	keySwept  = []byte("swept")  // u64: no entry below is on disk
-	keyMarks  = []byte("marks")  // u64 count, u64 sum
-	keyTotal  = []byte("total")  // u64 entries, u64 bytes
-	keyBudget = []byte("budget") // u64
-	keyClean  = []byte("clean")  // u8
-	keySum    = []byte("sum")    // u32: CRC-32C of all that a transaction writes into m
+	keyMagic  = []byte("magic")   // "ACCELDB\0", u16 version, 16 bytes uuid
+	keyInode  = []byte("inode")   // u64
+	keySeq    = []byte("seq")     // u64
+	keyFloor  = []byte("floor")   // u64
+	keySwept  = []byte("swept")   // u64: no entry below is on disk
+	keyMarks  = []byte("marks")   // u64 count, u64 sum
+	keyTotal  = []byte("total")   // u64 entries, u64 bytes
+	keyBudget = []byte("budget")  // u64
+	keyClean  = []byte("clean")   // u8
+	keyJourn  = []byte("journal") // u64 the first row of j, u64 the number behind the last; not there if there never was one
+	keySum    = []byte("sum")     // u32: CRC-32C of all that a transaction writes into m
 	keyAbout  = []byte("about")
 )
 
@@ -176,7 +180,8 @@ type Meta struct {
 	Budget  uint64 `json:"budget"`
 	Clean   bool   `json:"clean"`
 
-	marksSum uint64
+	marksSum            uint64
+	journal, journalEnd uint64
 }
 
 func parseMagic(v []byte) (version int, uuid []byte, err error) {
@@ -197,17 +202,77 @@ func parseMagic(v []byte) (version int, uuid []byte, err error) {
 // safe for concurrent use, as the bbolt transaction inside.
 type Tx struct {
 	m, k, b, x, t, g tree
+	j                tree // its bucket is nil if there is none
 	file             *mapping
+	ledger           *ledger // nil if changes of rows are written at once
 
 	meta    Meta
 	changed bool         // rows were written or deleted
+	settles bool         // nothing is to be left pending
 	stop    func() bool  // see Interrupt; nil: never
 	key     [KeyLen]byte // scratch
+
+	absent accel.Key               // what was looked for last,
+	lacks  bool                    // if it was not there
+	named  map[accel.Hash]struct{} // tags that have their names
 }
 
 // Begin looks the buckets up. For a writable transaction, Finish must be called
-// before it is committed.
+// before it is committed. What is pending is read from the journal; a transaction that
+// writes writes it where it belongs, so that the journal is empty after it.
 func Begin(btx *bolt.Tx) (*Tx, error) {
+	tx, err := begin(btx)
+	if err != nil {
+		return nil, err
+	}
+	p, err := tx.loadPending()
+	if err != nil {
+		return nil, err
+	}
+	if p.Bytes() > 0 || len(p.live) > 0 {
+		tx.have(p)
+		tx.settles = btx.Writable()
+	}
+	return tx, nil
+}
+
+// BeginWith is Begin for somebody who knows what is pending: what the last transaction
+// has left. What the transaction changes is pending after it, but for what Settle writes.
+func BeginWith(btx *bolt.Tx, p *Pending) (*Tx, error) {
+	tx, err := begin(btx)
+	if err != nil {
+		return nil, err
+	}
+	first, end := p.extent()
+	if tx.meta.journal != first || tx.meta.journalEnd != end {
+		return nil, fmt.Errorf("%w: the journal is another than was written", ErrDamaged)
+	}
+	tx.have(p)
+	return tx, nil
+}
+
+// have makes the transaction know what is pending.
+func (tx *Tx) have(p *Pending) {
+	if tx.m.b.Writable() {
+		tx.ledger = newLedger(p)
+		p = &tx.ledger.Pending
+		tx.k.ledger, tx.t.ledger = tx.ledger, tx.ledger
+		tx.k.pending, tx.t.pending = p.rows[inK], p.rows[inT]
+	} else {
+		tx.k.pending, tx.t.pending = p.of(inK), p.of(inT)
+	}
+	tx.k.in, tx.t.in = inK, inT
+}
+
+// Pending returns what the transaction, which was finished, has left to be written where
+// it belongs.
+func (tx *Tx) Pending() *Pending { return &tx.ledger.Pending }
+
+// appendFill is how full a page is left of a bucket that is only appended to. The other
+// buckets are written everywhere, where full pages would split at once.
+const appendFill = 0.95
+
+func begin(btx *bolt.Tx) (*Tx, error) {
 	tx := &Tx{file: mappingOf(btx)}
 	root := stemOf(btx, tx.file)
 	if btx.Writable() {
@@ -227,11 +292,15 @@ func Begin(btx *bolt.Tx) (*Tx, error) {
 			return nil, err
 		}
 	}
-	// Ids only grow, so b is only appended to; the other buckets are written
-	// everywhere, where full pages would split at once.
-	tx.b.b.FillPercent = 0.95
+	tx.b.b.FillPercent = appendFill
 	var err error
 	if tx.meta, err = tx.readMeta(); err != nil {
+		return nil, err
+	}
+	switch tx.j, err = root.open(btx, bucketJ); {
+	case err == nil:
+		tx.j.b.FillPercent = appendFill
+	case !errors.Is(err, errNoBucket) || tx.meta.journal != tx.meta.journalEnd:
 		return nil, err
 	}
 	return tx, nil
@@ -264,6 +333,12 @@ func (tx *Tx) readMeta() (Meta, error) {
 			*w = binary.BigEndian.Uint64(v[8*i:])
 		}
 	}
+	if v := tx.m.Get(keyJourn); v != nil {
+		if len(v) != 16 {
+			return meta, fmt.Errorf("%w: m.%s has %d bytes", ErrDamaged, keyJourn, len(v))
+		}
+		meta.journal, meta.journalEnd = binary.BigEndian.Uint64(v), binary.BigEndian.Uint64(v[8:])
+	}
 	clean := tx.m.Get(keyClean)
 	meta.Clean = len(clean) == 1 && clean[0] == 1
 	// A seq or a floor that fell would make valid what was invalidated.
@@ -288,6 +363,9 @@ func (m Meta) rows() (rows [][2][]byte, sum []byte) {
 		{keyTotal, u64pair(m.Entries, m.Bytes)},
 		{keyBudget, u64(m.Budget)},
 		{keyClean, clean},
+	}
+	if m.journalEnd != 0 {
+		rows = append(rows, [2][]byte{keyJourn, u64pair(m.journal, m.journalEnd)})
 	}
 	var crc uint32
 	for _, kv := range rows {
@@ -331,9 +409,20 @@ func (tx *Tx) SetBudget(share uint64) { tx.meta.Budget = share }
 // SetClean says whether the file was left in order by its last user.
 func (tx *Tx) SetClean(clean bool) { tx.meta.Clean = clean }
 
-// Finish writes bucket m, and looks whether bbolt can commit. It is the last call of a
-// writable transaction.
+// Finish writes the journal and bucket m, and looks whether bbolt can commit. It is the
+// last call of a writable transaction.
 func (tx *Tx) Finish() error {
+	if tx.ledger != nil {
+		if tx.settles {
+			if err := tx.SettleAll(); err != nil {
+				return err
+			}
+		}
+		if err := tx.writeJournal(); err != nil {
+			return err
+		}
+		tx.meta.journal, tx.meta.journalEnd = tx.ledger.extent()
+	}
 	if err := tx.meta.write(tx.m.Put); err != nil {
 		return err
 	}

@@ -237,3 +237,30 @@ func TestMarkSum(t *testing.T) {
 		require.NotEqual(t, sum, markSum(k, bad))
 	}
 }
+
+// A row of the journal that can be read is written again as it was, but for changes that
+// a later one in it has replaced.
+func FuzzReadJournal(f *testing.F) {
+	row := (&change{key: "a key", value: []byte("a value")}).append(nil, inK)
+	row = (&change{key: "another"}).append(row, inT)
+	f.Add(row)
+	f.Add((&change{key: "k", value: []byte{}}).append(nil, inT))
+	f.Fuzz(func(t *testing.T, row []byte) {
+		l := newLedger(nil)
+		l.live = []uint32{0}
+		if err := l.read(0, bytes.Clone(row)); err != nil {
+			require.ErrorIs(t, err, ErrDamaged)
+			return
+		}
+		n, size := 0, 0
+		for in, rows := range l.rows {
+			rows.Scan(func(key string, c *change) bool {
+				require.True(t, bytes.Contains(row, c.append(nil, in)[1:]))
+				n, size = n+1, size+c.bytes()
+				return true
+			})
+		}
+		require.EqualValues(t, n, l.live[0])
+		require.Equal(t, size, l.bytes)
+	})
+}

@@ -218,12 +218,12 @@ func TestGoldenRowsRead(t *testing.T) {
 func isFull(t testing.TB, btx *bolt.Tx, tx *format.Tx) {
 	verify(t, tx)
 	want := full()
-	e, row, _, err := format.Get(btx, want.Key, want.Vary, 0, nil)
+	e, row, _, err := format.Get(btx, nil, want.Key, want.Vary, 0, nil)
 	require.NoError(t, err)
 	require.Empty(t, storetest.Diff(want, e))
 	require.Equal(t, want.At, e.At)
 	require.True(t, row.StaleSince.Equal(noon.Add(time.Minute)))
-	_, _, names, err := format.Get(btx, accel.Key{Target: want.Key.Target, Resource: want.Key.Resource}, nil, 0, nil)
+	_, _, names, err := format.Get(btx, nil, accel.Key{Target: want.Key.Target, Resource: want.Key.Resource}, nil, 0, nil)
 	require.ErrorIs(t, err, format.ErrNotFound)
 	require.Equal(t, want.Vary, names)
 	rows, whole, err := tx.Marks()
@@ -264,13 +264,13 @@ func TestOtherVersions(t *testing.T) {
 				switch name {
 				case "variants":
 					e.Key.Variant = accel.Digest{}
-					_, _, _, err := format.Get(btx, e.Key, nil, 0, nil)
+					_, _, _, err := format.Get(btx, nil, e.Key, nil, 0, nil)
 					require.ErrorIs(t, err, format.ErrDamaged)
 				case "tag":
 					_, _, err := tx.SweepMark(marks.Row{Mark: accel.TagMark("user:1"), Hard: 100}, nil, 1)
 					require.ErrorIs(t, err, format.ErrDamaged)
 				default:
-					_, _, _, err := format.Get(btx, e.Key, e.Vary, 0, nil)
+					_, _, _, err := format.Get(btx, nil, e.Key, e.Vary, 0, nil)
 					require.ErrorIs(t, err, format.ErrDamaged)
 				}
 			})
@@ -382,7 +382,7 @@ func TestGoldenDB(t *testing.T) {
 		require.Equal(t, []uint64{7, 42, 30, 5, 600, 4}, []uint64{meta.Inode, meta.Seq, meta.Floor, meta.Swept, meta.Budget, meta.Marks})
 		var ids []uint64
 		for _, want := range goldenEntries() {
-			e, row, _, err := format.Get(btx, want.Key, want.Vary, 0, nil)
+			e, row, _, err := format.Get(btx, nil, want.Key, want.Vary, 0, nil)
 			require.NoError(t, err)
 			require.Empty(t, storetest.Diff(want, e))
 			require.Equal(t, want.At, e.At)

@@ -22,6 +22,7 @@ func open(t tester, path string, pageSize int) *bolt.DB {
 	t.Helper()
 	db, err := bolt.Open(path, 0o600, &bolt.Options{
 		NoSync: true, NoGrowSync: true, PageSize: pageSize, FreelistType: bolt.FreelistMapType,
+		InitialMmapSize: 64 << 20, // to grow it, bbolt waits for all readers
 	})
 	require.NoError(t, err)
 	db.AllocSize = 16 << 10

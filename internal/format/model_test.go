@@ -91,6 +91,9 @@ type machine struct {
 	now  time.Time
 	urls []string
 	tags []string
+	// gathers: changes of the indexes are gathered, and these are pending.
+	gathers bool
+	pending *format.Pending
 }
 
 func (mc *machine) entry(t *rapid.T) *accel.Entry {
@@ -358,9 +361,64 @@ func (mc *machine) learn(tx *format.Tx) {
 	}
 }
 
+// begin begins a transaction of format's.
+func (mc *machine) begin(t *rapid.T, btx *bolt.Tx) (tx *format.Tx) {
+	var err error
+	if mc.gathers {
+		tx, err = format.BeginWith(btx, mc.pending)
+	} else {
+		tx, err = format.Begin(btx)
+	}
+	require.NoError(t, err)
+	return tx
+}
+
+// settle writes some of what is pending where it belongs.
+func (mc *machine) settle(t *rapid.T, tx *format.Tx) {
+	if !mc.gathers {
+		return
+	}
+	switch rapid.IntRange(0, 9).Draw(t, "settle") {
+	case 0:
+		require.NoError(t, tx.SettleAll())
+		require.Zero(t, tx.Added())
+	case 1, 2, 3:
+	default:
+		require.NoError(t, tx.Settle(rapid.IntRange(1, 2000).Draw(t, "bytes")))
+	}
+}
+
+// committed notes what a transaction has left pending. Whoever has to read that from the
+// journal finds the same.
+func (mc *machine) committed(t *rapid.T, tx *format.Tx) {
+	if !mc.gathers {
+		return
+	}
+	mc.pending = tx.Pending()
+	require.NoError(t, mc.db.View(func(btx *bolt.Tx) error {
+		read, err := format.LoadPending(btx)
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, read.Bytes(), mc.pending.Bytes(), "what is settled may be in the journal still")
+		if rapid.Bool().Draw(t, "crash") {
+			mc.pending = read
+		}
+		return nil
+	}))
+}
+
 // check compares all that can be seen of the database with the model.
 func (mc *machine) check(t *rapid.T) {
-	view(t, mc.db, func(btx *bolt.Tx, tx *format.Tx) {
+	require.NoError(t, mc.db.View(func(btx *bolt.Tx) error {
+		mc.compare(t, btx, mc.begin(t, btx))
+		return nil
+	}))
+	if mc.gathers { // as accel-inspect sees it
+		view(t, mc.db, func(_ *bolt.Tx, tx *format.Tx) { verify(t, tx) })
+	}
+}
+
+func (mc *machine) compare(t *rapid.T, btx *bolt.Tx, tx *format.Tx) {
+	{
 		verify(t, tx)
 		mc.learn(tx)
 		meta := tx.Meta()
@@ -377,14 +435,14 @@ func (mc *machine) check(t *rapid.T) {
 			require.True(t, tx.HasMark(r.Mark))
 		}
 		for key, h := range mc.entries {
-			e, row, names, err := format.Get(btx, key, h.e.Vary, 0, nil)
+			e, row, names, err := format.Get(btx, mc.pending, key, h.e.Vary, 0, nil)
 			require.NoError(t, err)
 			require.Nil(t, names)
 			require.Empty(t, storetest.Diff(h.e, e))
 			require.Equal(t, h.e.At, e.At)
 			require.True(t, row.StaleSince.Equal(h.stale))
 		}
-	})
+	}
 }
 
 // ask looks a key up that need not be there.
@@ -401,7 +459,7 @@ func (mc *machine) ask(t *rapid.T) {
 				higher = max(higher, e.At.N)
 			}
 		}
-		e, _, other, err := format.Get(btx, asked.Key, asked.Vary, 0, nil)
+		e, _, other, err := format.Get(btx, mc.pending, asked.Key, asked.Vary, 0, nil)
 		if ok {
 			require.NoError(t, err)
 			require.Empty(t, storetest.Diff(h.e, e))
@@ -413,7 +471,7 @@ func (mc *machine) ask(t *rapid.T) {
 				require.Nil(t, other)
 			}
 		}
-		st, err := format.Stands(btx, asked.Key, asked.Vary)
+		st, err := format.Stands(btx, mc.pending, asked.Key, asked.Vary)
 		require.NoError(t, err)
 		highest := st.Row.At.N
 		for _, row := range st.Others {
@@ -438,21 +496,26 @@ func TestModel(t *testing.T) {
 			urls:  []string{"/a", "https://example.com/a", "/b"},
 			tags:  []string{"x", "y", "user:1", "é"},
 		}
-		var btx *bolt.Tx
+		mc.gathers = rapid.Bool().Draw(t, "gathers")
+		var btx, past *bolt.Tx
 		defer func() {
-			if btx != nil {
-				_ = btx.Rollback() // else Close waits for it
+			for _, btx := range []*bolt.Tx{btx, past} {
+				if btx != nil {
+					_ = btx.Rollback() // else Close waits for it
+				}
 			}
 			_ = mc.db.Close()
 		}()
 		for range rapid.IntRange(1, 25).Draw(t, "transactions") {
 			mc.now = mc.now.Add(time.Duration(rapid.IntRange(0, 15).Draw(t, "seconds")) * time.Second)
 			before := mc.model.clone()
+			pending := mc.pending
 			var err error
+			past, err = mc.db.Begin(false)
+			require.NoError(t, err)
 			btx, err = mc.db.Begin(true)
 			require.NoError(t, err)
-			tx, err := format.Begin(btx)
-			require.NoError(t, err)
+			tx := mc.begin(t, btx)
 			for range rapid.IntRange(1, 6).Draw(t, "ops") {
 				op := rapid.SampledFrom(common).Draw(t, "op")
 				ops[op](mc, t, tx)
@@ -461,9 +524,16 @@ func TestModel(t *testing.T) {
 				require.NoError(t, btx.Rollback())
 				mc.model = before
 			} else {
+				mc.settle(t, tx)
 				require.NoError(t, tx.Finish())
 				require.NoError(t, btx.Commit())
+				mc.committed(t, tx)
 			}
+			// Who reads meanwhile sees what was there, and what was pending then.
+			was := *mc
+			was.model, was.pending = before, pending
+			was.compare(t, past, was.begin(t, past))
+			require.NoError(t, past.Rollback())
 			mc.check(t)
 			mc.ask(t)
 		}

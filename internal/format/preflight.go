@@ -160,8 +160,11 @@ func (p *pages) examine() (look Look, err error) {
 			return look, fmt.Errorf("%w: page %d is in use, and free", ErrDamaged, id)
 		}
 	}
-	for _, name := range [][]byte{bucketK, bucketB, bucketX, bucketT, bucketG} {
+	for _, name := range [][]byte{bucketK, bucketB, bucketX, bucketT, bucketG, bucketJ} {
 		v, ok := root[string(name)]
+		if !ok && bytes.Equal(name, bucketJ) {
+			continue // it was never needed
+		}
 		if !ok {
 			return look, fmt.Errorf("%w: bucket %s is missing", ErrDamaged, name)
 		}

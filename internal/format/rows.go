@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -22,13 +24,14 @@ import (
 // does lead to it: it is silent damage that hides it there, and the mark may have
 // struck it.
 //
-// With a loan that is not nil, the entry is as the loan says.
-func Get(btx *bolt.Tx, key accel.Key, vary []string, swept uint64, loan *Loan) (e *accel.Entry, row Row, names []string, err error) {
+// With a loan that is not nil, the entry is as the loan says. p is what is pending after
+// the transaction that btx sees.
+func Get(btx *bolt.Tx, p *Pending, key accel.Key, vary []string, swept uint64, loan *Loan) (e *accel.Entry, row Row, names []string, err error) {
 	r, err := rowsOf(stemOf(btx, mappingOf(btx)))
 	if err != nil {
 		return nil, row, nil, err
 	}
-	return r.entry(key, vary, swept, loan)
+	return r.entry(p, key, vary, swept, loan)
 }
 
 // What the checksum of a part of a record covers beside its value: the entry's key, and
@@ -38,12 +41,12 @@ type covered [KeyLen + 9]byte
 // Get reads as the function of that name does, what the transaction txid has left. If
 // that is the last one no longer when Get returns, what it returns means nothing. Nor
 // does any other error than ErrNotFound: then the file is to be read in a transaction.
-func (f *Mapped) Get(txid uint64, key accel.Key, vary []string, swept uint64, loan *Loan) (e *accel.Entry, row Row, names []string, err error) {
+func (f *Mapped) Get(txid uint64, p *Pending, key accel.Key, vary []string, swept uint64, loan *Loan) (e *accel.Entry, row Row, names []string, err error) {
 	r, err := f.rows(txid)
 	if err != nil {
 		return nil, row, nil, err
 	}
-	return r.entry(key, vary, swept, loan)
+	return r.entry(p, key, vary, swept, loan)
 }
 
 // rows are the buckets in which an entry is looked up.
@@ -57,15 +60,15 @@ func rowsOf(root stem) (r rows, err error) {
 	return r, err
 }
 
-func (r *rows) entry(key accel.Key, vary []string, swept uint64, loan *Loan) (e *accel.Entry, row Row, names []string, err error) {
+func (r *rows) entry(p *Pending, key accel.Key, vary []string, swept uint64, loan *Loan) (e *accel.Entry, row Row, names []string, err error) {
 	look := loan.covered()
 	kb := AppendKey(look[:0], key)
-	v, err := r.k.value(kb)
+	v, err := r.k.latest(p.of(inK), kb)
 	if err != nil {
 		return nil, row, nil, err
 	}
 	if v == nil {
-		v, err := r.k.value(kb[:resourceLen])
+		v, err := r.k.latest(p.of(inK), kb[:resourceLen])
 		if err != nil {
 			return nil, row, nil, err
 		}
@@ -90,7 +93,7 @@ func (r *rows) entry(key accel.Key, vary []string, swept uint64, loan *Loan) (e 
 		return nil, row, e.Vary, ErrNotFound
 	}
 	if row.At.N < swept {
-		if err := indexed(r.root, row); err != nil {
+		if err := indexed(r.root, p.of(inT), row); err != nil {
 			return nil, row, nil, err
 		}
 	}
@@ -98,7 +101,7 @@ func (r *rows) entry(key accel.Key, vary []string, swept uint64, loan *Loan) (e 
 }
 
 // indexed returns an error if not each of an entry's tags leads to it.
-func indexed(root stem, row Row) error {
+func indexed(root stem, pending *changes, row Row) error {
 	t, err := root.bucket(bucketT)
 	if err != nil {
 		return err
@@ -107,7 +110,7 @@ func indexed(root stem, row Row) error {
 	binary.BigEndian.PutUint64(tk[8:], row.ID)
 	for _, h := range tagMarks(row.Marks) {
 		binary.BigEndian.PutUint64(tk[:], uint64(h))
-		if v, err := t.value(tk[:]); err != nil {
+		if v, err := t.latest(pending, tk[:]); err != nil {
 			return err
 		} else if v == nil {
 			return fmt.Errorf("%w: the index of tags does not lead to record %d", ErrDamaged, row.ID)
@@ -267,9 +270,13 @@ func decodeTagRow(key, v []byte) (tagRow, error) {
 
 // Row returns the row of a key in bucket k, or ErrNotFound.
 func (tx *Tx) Row(key accel.Key) (Row, error) {
+	if tx.lacks && key == tx.absent {
+		return Row{}, ErrNotFound
+	}
 	kb := AppendKey(tx.key[:0], key)
 	v := tx.k.Get(kb)
 	if v == nil {
+		tx.absent, tx.lacks = key, true
 		return Row{}, ErrNotFound
 	}
 	return decodeRow(kb, v)
@@ -363,6 +370,7 @@ func (tx *Tx) link(row Row, key []byte, e *accel.Entry, staleSince time.Time) er
 	row.FreshUntil, row.KeepUntil, row.StaleSince = e.FreshUntil, e.KeepUntil, staleSince
 	row.Marks = e.Marks
 	row.Size += rowsSize(len(e.Marks))
+	tx.lacks = false
 	if err := tx.k.Put(key, row.encode(key)); err != nil {
 		return err
 	}
@@ -371,10 +379,8 @@ func (tx *Tx) link(row Row, key []byte, e *accel.Entry, staleSince time.Time) er
 		return err
 	}
 	for i, h := range tagMarks(e.Marks) {
-		if name := tagKey(h, 0); tx.t.Get(name) == nil && i < len(e.Tags) {
-			if err := tx.t.Put(name, []byte(e.Tags[i])); err != nil {
-				return err
-			}
+		if err := tx.name(h, e.Tags, i); err != nil {
+			return err
 		}
 		tk := tagKey(h, row.ID)
 		if err := tx.t.Put(tk, tagRow{n: e.At.N, size: row.Size, keepUntil: keep, key: key}.encode(tk)); err != nil {
@@ -385,6 +391,23 @@ func (tx *Tx) link(row Row, key []byte, e *accel.Entry, staleSince time.Time) er
 	tx.meta.Entries++
 	tx.meta.Bytes += row.Size
 	return nil
+}
+
+// name sees to it that a tag has its name, once in a transaction. Where changes are
+// gathered it does not look whether it has: that takes longer than to write it again.
+func (tx *Tx) name(h accel.Hash, tags []string, i int) error {
+	if _, known := tx.named[h]; known || i >= len(tags) {
+		return nil
+	}
+	if tx.named == nil {
+		tx.named = make(map[accel.Hash]struct{})
+	}
+	tx.named[h] = struct{}{}
+	key := tagKey(h, 0)
+	if tx.ledger == nil && tx.t.Get(key) != nil {
+		return nil
+	}
+	return tx.t.Put(key, []byte(tags[i]))
 }
 
 // tagMarks leaves out the marks of URL and target, which need no rows of their
@@ -416,20 +439,52 @@ func (tx *Tx) unlink(row Row, key []byte) error {
 // these were. Each tag is looked for once, however many bore it: the look goes over all
 // pages that the transaction has emptied.
 func (tx *Tx) dropNames(gone ...Row) error {
-	var tags []accel.Hash
+	last := map[accel.Hash]uint64{} // the highest id of those that bore a tag
 	for _, row := range gone {
-		tags = append(tags, tagMarks(row.Marks)...)
+		for _, h := range tagMarks(row.Marks) {
+			last[h] = max(last[h], row.ID)
+		}
 	}
-	slices.Sort(tags)
-	for _, h := range slices.Compact(tags) {
-		c := tx.t.Cursor()
-		if k, _ := c.Seek(tagKey(h, 1)); k == nil || !bytes.HasPrefix(k, u64(uint64(h))) {
-			if err := tx.t.Delete(tagKey(h, 0)); err != nil {
-				return err
-			}
+	for _, h := range slices.Sorted(maps.Keys(last)) {
+		if tx.borne(h, last[h]) {
+			continue
+		}
+		delete(tx.named, h)
+		if err := tx.t.Delete(tagKey(h, 0)); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// borne reports whether an entry bears a tag, one of whose was deleted just now. A tag may
+// have thousands of rows that are deleted and not settled; so it looks first where there
+// is likely to be one that is not: at the newest, and behind the one that was deleted, which
+// a sweep has come by in the order of ids.
+func (tx *Tx) borne(h accel.Hash, deleted uint64) (borne bool) {
+	under := u64(uint64(h))
+	if tx.t.pending != nil {
+		tx.t.pending.Descend(text(tagKey(h, math.MaxUint64)), func(key string, c *change) bool {
+			borne = strings.HasPrefix(key, text(under)) && key != text(tagKey(h, 0)) && c.value != nil
+			return false
+		})
+		if borne {
+			return true
+		}
+	}
+	m := tx.t.Rows()
+	k, v := m.seek(tagKey(h, deleted))
+	for range look(1) {
+		if !bytes.HasPrefix(k, under) {
+			break
+		}
+		if v != nil {
+			return true
+		}
+		k, v = m.step()
+	}
+	k, _ = m.Seek(tagKey(h, 1))
+	return bytes.HasPrefix(k, under)
 }
 
 // Delete removes the entry of a key with all its rows, if its id is id or id is
@@ -602,14 +657,17 @@ func (tx *Tx) rows(prefix, from []byte, match func(Row) bool, limit int) (rows [
 	if from == nil {
 		from = prefix
 	}
-	c := tx.k.Cursor()
+	c := tx.k.Rows()
 	seen := 0
-	for k, v := c.Seek(from); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
+	for k, v := c.seek(from); k != nil && bytes.HasPrefix(k, prefix); k, v = c.step() {
 		if len(k) != KeyLen {
 			continue
 		}
-		if seen++; seen > 64*limit || len(rows) == limit {
+		if seen++; seen > look(limit) || len(rows) == limit {
 			return rows, bytes.Clone(k), nil
+		}
+		if v == nil {
+			continue // deleted
 		}
 		row, err := decodeRow(k, v)
 		if err != nil {
@@ -630,15 +688,17 @@ type Standing struct {
 }
 
 // Stands tells what a Put at a key, with these Vary names, would replace.
-func Stands(btx *bolt.Tx, key accel.Key, vary []string) (Standing, error) {
+// p is what is pending after the transaction that btx sees.
+func Stands(btx *bolt.Tx, p *Pending, key accel.Key, vary []string) (Standing, error) {
 	var st Standing
 	k, err := stemOf(btx, mappingOf(btx)).open(btx, bucketK)
 	if err != nil {
 		return st, err
 	}
+	k.pending = p.of(inK)
 	rk := resourceKey(key)
 	others := len(vary) > 0 // without a row of variants, what stands has no names
-	c := k.Cursor()
+	c := k.Rows()
 	for at, v := c.Seek(rk); bytes.HasPrefix(at, rk); at, v = c.Next() {
 		if len(at) == resourceLen {
 			all, err := decodeVariants(at, v)

@@ -47,7 +47,7 @@ func TestDamagedRows(t *testing.T) {
 		loan := &format.Loan{}
 		for picked := -1; picked < len(want.Bodies); picked++ {
 			loan.Pick = func(*accel.Entry) int { return picked }
-			e, _, _, err := format.Get(btx, want.Key, want.Vary, 0, loan)
+			e, _, _, err := format.Get(btx, nil, want.Key, want.Vary, 0, loan)
 			if damagedPart == 0 || picked < 0 || picked+1 == damagedPart {
 				require.ErrorIs(t, err, format.ErrDamaged)
 				continue
@@ -70,10 +70,10 @@ func TestDamagedRows(t *testing.T) {
 				bad[i] ^= 1 << (i % 8)
 				raw(t, db, bucket, func(b *bolt.Bucket) error { return b.Put(k, bad) })
 				view(t, db, func(btx *bolt.Tx, _ *format.Tx) {
-					_, _, _, err := format.Get(btx, want.Key, want.Vary, 0, nil)
+					_, _, _, err := format.Get(btx, nil, want.Key, want.Vary, 0, nil)
 					other := want.Key
 					other.Variant = accel.Digest{}
-					_, _, names, err2 := format.Get(btx, other, nil, 0, nil)
+					_, _, names, err2 := format.Get(btx, nil, other, nil, 0, nil)
 					if err == nil { // the list of variants, which this look-up does not read
 						require.ErrorIs(t, err2, format.ErrDamaged)
 						return
@@ -110,7 +110,7 @@ func TestLostRows(t *testing.T) {
 		t.Run(fmt.Sprint("part ", part), func(t *testing.T) {
 			db := lose("b", part)
 			view(t, db, func(btx *bolt.Tx, _ *format.Tx) {
-				_, _, _, err := format.Get(btx, want.Key, want.Vary, 0, nil)
+				_, _, _, err := format.Get(btx, nil, want.Key, want.Vary, 0, nil)
 				require.ErrorIs(t, err, format.ErrDamaged)
 			})
 			update(t, db, func(tx *format.Tx) error { return tx.Put(want, time.Time{}) })
@@ -283,7 +283,7 @@ func TestTooMany(t *testing.T) {
 	update(t, db, func(tx *format.Tx) error { return tx.Put(bodied, time.Time{}) })
 	view(t, db, func(btx *bolt.Tx, tx *format.Tx) {
 		verify(t, tx)
-		e, _, _, err := format.Get(btx, bodied.Key, nil, 0, nil)
+		e, _, _, err := format.Get(btx, nil, bodied.Key, nil, 0, nil)
 		require.NoError(t, err)
 		require.Empty(t, storetest.Diff(bodied, e))
 	})

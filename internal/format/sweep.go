@@ -104,17 +104,18 @@ func (tx *Tx) older(r marks.Row, from []byte, limit int) (rows []Row, next []byt
 			from = tagKey(r.Mark.Hash, 1) // behind the name
 		}
 	}
-	c := b.Cursor()
+	c := b.Rows()
 	k, v, err := tx.seek(c, from)
-	last, seen := from, 0
-	for ; err == nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
-		if seen++; seen > 64*limit || len(rows) == limit {
+	for seen := 0; err == nil && bytes.HasPrefix(k, prefix); k, v = c.step() {
+		if seen++; seen > look(limit) || len(rows) == limit {
 			return rows, bytes.Clone(k), nil
 		}
-		if seen > 1 && bytes.Compare(k, last) <= 0 {
+		if c.back {
 			return nil, nil, errOrder
 		}
-		last = k
+		if v == nil {
+			continue // deleted
+		}
 		row, bears, err := read(k, v)
 		if err != nil {
 			return nil, nil, err
@@ -124,7 +125,7 @@ func (tx *Tx) older(r marks.Row, from []byte, limit int) (rows []Row, next []byt
 		}
 	}
 	if err == nil {
-		err = tx.ended(c, prefix, last, k)
+		err = tx.ended(c, prefix, from)
 	}
 	return rows, nil, err
 }
@@ -146,6 +147,10 @@ func (tx *Tx) tagged(r marks.Row, k, v []byte) (row Row, bears bool, err error) 
 	return row, true, err
 }
 
+// look is how many rows a walk that looks for so many comes by at most, before it says where
+// to go on: of some that are there, or were until a moment ago, it has no use.
+func look(limit int) int { return 64 * limit }
+
 // around is how many rows before and behind those of a mark are looked at: as many
 // as a page has of them, and more.
 const around = 64
@@ -159,8 +164,10 @@ var errOrder = fmt.Errorf("%w: rows are out of order", ErrDamaged)
 //
 // In pages that this transaction has emptied bbolt's cursor does not end when it
 // goes back. Then the look is left out: it is for walks in transactions of their own.
-func (tx *Tx) seek(c *cursor, from []byte) (k, v []byte, err error) {
+func (tx *Tx) seek(m *merge, from []byte) (k, v []byte, err error) {
+	c := m.file
 	if k, v = c.Seek(from); tx.changed {
+		k, v = m.begin(from, k, v)
 		return k, v, nil
 	}
 	above := from
@@ -178,16 +185,20 @@ func (tx *Tx) seek(c *cursor, from []byte) (k, v []byte, err error) {
 		}
 		above = k
 	}
-	k, v = c.Seek(from)
+	k, v = m.seek(from)
 	return k, v, nil
 }
 
-// ended looks whether a walk over the rows under a prefix has come to their end,
-// after last and before k. A key that damage has changed ends it early, and so does
-// a page that belongs elsewhere.
-func (tx *Tx) ended(c *cursor, prefix, last, k []byte) error {
+// ended looks whether a walk over the rows under a prefix has come to their end in the
+// file. A key that damage has changed ends it early, and so does a page that belongs
+// elsewhere. The walk began at from.
+func (tx *Tx) ended(m *merge, prefix, from []byte) error {
 	if tx.changed {
 		return nil // see seek
+	}
+	c, k, last := m.file, m.k, m.last
+	if last == nil {
+		last = from
 	}
 	for i, below := 0, last; i < around && k != nil; i++ {
 		if bytes.Compare(k, below) < 0 {

@@ -31,7 +31,10 @@ type mapping struct {
 	// those beside, whose elements were all looked at.
 	parents  map[uint64]uint64
 	branches []page // among them
-	deleted  bool   // keys were: bbolt may merge branches
+	// ends has the first key of the last leaf of a tree, by its root, if it is one of them:
+	// all that is appended goes there.
+	ends    map[uint64][]byte
+	deleted bool // keys were: bbolt may merge branches
 }
 
 func mappingOf(btx *bolt.Tx) *mapping {
@@ -184,6 +187,10 @@ func (m *mapping) mergeable() error {
 // pages on the way to it with those beside them. These may have other parents, which are
 // merged before.
 func (m *mapping) touch(root uint64, key []byte, beside bool) error {
+	if end := m.ends[root]; end != nil && !beside && bytes.Compare(key, end) >= 0 {
+		return nil
+	}
+	last := true
 	var before, after visit
 	at := visit{child: child{id: root}, parent: noParent, there: true}
 	m.deleted = m.deleted || beside
@@ -204,9 +211,16 @@ func (m *mapping) touch(root uint64, key []byte, beside bool) error {
 			}
 		}
 		if at.page.flags() == flagLeaf {
+			if last && at.key != nil {
+				if m.ends == nil {
+					m.ends = make(map[uint64][]byte)
+				}
+				m.ends[root] = at.key
+			}
 			return nil
 		}
 		i, err := at.page.toward(key)
+		last = last && i == at.page.count()-1
 		if err == nil && beside {
 			if before, err = at.before(i, before); err == nil {
 				after, err = at.after(i, after)
@@ -430,6 +444,14 @@ func (s stem) value(key []byte) ([]byte, error) {
 	return v, err
 }
 
+// latest is value, with what is pending.
+func (s stem) latest(pending *changes, key []byte) ([]byte, error) {
+	if v, known := changed(pending, key); known {
+		return v, nil
+	}
+	return s.value(key)
+}
+
 // small reports whether the bucket has no pages of its own: it lies in its parent, or
 // was made by this very transaction.
 func (s stem) small() bool { return s.inline != nil || s.root == 0 }
@@ -459,9 +481,16 @@ var errNoBucket = fmt.Errorf("%w: a bucket is missing", ErrDamaged)
 // A tree is a bucket that bbolt is asked of only where the way is sound. Where it is
 // not, the methods panic with an error that wraps ErrDamaged: everybody who calls
 // bbolt has to recover from its panics in any case.
+//
+// Of k and t, Get, and what Rows returns, have what is pending as well; and where there is
+// a ledger, Put and Delete note there what they are to do, and keep key and value. A Cursor
+// has what is in the file.
 type tree struct {
-	b    *bolt.Bucket
-	stem stem
+	b       *bolt.Bucket
+	stem    stem
+	pending *changes // nil if there are none
+	ledger  *ledger  // nil: at once
+	in      int      // inK or inT
 }
 
 // open returns a bucket in s.
@@ -470,7 +499,7 @@ func (s stem) open(btx *bolt.Tx, name []byte) (tree, error) {
 	if err != nil && !errors.Is(err, errNoBucket) {
 		return tree{}, err
 	}
-	t := tree{btx.Bucket(name), b}
+	t := tree{b: btx.Bucket(name), stem: b}
 	if t.b == nil {
 		return tree{}, fmt.Errorf("%w: %s", errNoBucket, name)
 	}
@@ -510,16 +539,35 @@ func (t tree) whole() error {
 }
 
 func (t tree) Get(key []byte) []byte {
+	if v, known := changed(t.pending, key); known {
+		return v
+	}
+	if t.ledger != nil && !t.stem.small() {
+		// Nothing was changed in the file yet, and bbolt would go the same way again.
+		v, err := t.stem.value(key)
+		if err != nil {
+			panic(err)
+		}
+		return v
+	}
 	t.sound(key)
 	return t.b.Get(key)
 }
 
 func (t tree) Put(key, value []byte) error {
+	if t.ledger != nil {
+		t.ledger.change(t.in, key, value)
+		return nil
+	}
 	t.touch(key, false)
 	return t.b.Put(key, value)
 }
 
 func (t tree) Delete(key []byte) error {
+	if t.ledger != nil {
+		t.ledger.change(t.in, key, nil)
+		return nil
+	}
 	t.touch(key, true)
 	return t.b.Delete(key)
 }

@@ -70,8 +70,8 @@ func exercise(db *bolt.DB, r *rand.Rand) (panicked bool) {
 		}
 		_ = recovered(func() error {
 			return db.View(func(btx *bolt.Tx) error {
-				_, err := format.Stands(btx, key(), nil)
-				_, _, _, _ = format.Get(btx, key(), nil, uint64(r.IntN(2)*9), nil)
+				_, err := format.Stands(btx, nil, key(), nil)
+				_, _, _, _ = format.Get(btx, nil, key(), nil, uint64(r.IntN(2)*9), nil)
 				return err
 			})
 		})
@@ -148,11 +148,11 @@ func TestReadAsBboltReads(t *testing.T) {
 			for i := range 90 {
 				key := page("http", "example.org", fmt.Sprint("/", i), "", nil).Key
 				row, err := tx.Row(key)
-				e, got, _, gerr := format.Get(btx, key, nil, 100, nil)
-				me, mgot, _, merr := mapped.Get(txid, key, nil, 100, nil)
+				e, got, _, gerr := format.Get(btx, nil, key, nil, 100, nil)
+				me, mgot, _, merr := mapped.Get(txid, nil, key, nil, 100, nil)
 				require.Equal(t, got, mgot)
 				require.Equal(t, gerr, merr)
-				_, _, _, merr = mapped.Get(txid+1, key, nil, 100, nil)
+				_, _, _, merr = mapped.Get(txid+1, nil, key, nil, 100, nil)
 				require.ErrorIs(t, merr, format.ErrDamaged, "a transaction that is not there")
 				if err != nil {
 					require.ErrorIs(t, gerr, format.ErrNotFound)

@@ -25,7 +25,7 @@ func (tx *Tx) Rows() iter.Seq2[Row, error] { return tx.rowsOf(nil) }
 
 func (tx *Tx) rowsOf(prefix []byte) iter.Seq2[Row, error] {
 	return func(yield func(Row, error) bool) {
-		c := tx.k.Cursor()
+		c := tx.k.Rows()
 		for k, v := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
 			if len(k) == resourceLen {
 				continue // a list of variants
@@ -112,7 +112,7 @@ func (tx *Tx) TagRows() iter.Seq2[TagRow, error] { return tx.tagRows(nil, nil) }
 
 func (tx *Tx) tagRows(from, prefix []byte) iter.Seq2[TagRow, error] {
 	return func(yield func(TagRow, error) bool) {
-		c := tx.t.Cursor()
+		c := tx.t.Rows()
 		for k, v := c.Seek(from); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
 			if !yield(readTagRow(k, v)) {
 				return
@@ -144,8 +144,8 @@ func readTagRow(k, v []byte) (TagRow, error) {
 // CountTags returns how many tags there are. It looks at one row of each.
 func (tx *Tx) CountTags() int {
 	n := 0
-	c := tx.t.Cursor()
-	for k, _ := c.First(); len(k) == 16; n++ {
+	c := tx.t.Rows()
+	for k, _ := c.Seek(nil); len(k) == 16; n++ {
 		h := binary.BigEndian.Uint64(k)
 		if h == math.MaxUint64 {
 			return n + 1
@@ -209,7 +209,7 @@ type Counts struct {
 	Marks        int `json:"marks"`
 }
 
-// Verify reads everything in the six buckets: each checksum, and whether each row
+// Verify reads everything in the buckets: each checksum, and whether each row
 // leads where it should and is led to from where it should be. It calls report
 // for each fault, and stops when alive returns false.
 func (tx *Tx) Verify(alive func() bool, report func(Fault)) Counts {
@@ -237,8 +237,8 @@ func (v *verifier) fault(bucket, key []byte, format string, args ...any) {
 // entries looks at bucket k, and follows each row.
 func (v *verifier) entries() {
 	var bytes uint64
-	c := v.tx.k.Cursor()
-	for k, val := c.First(); k != nil && v.alive(); k, val = c.Next() {
+	c := v.tx.k.Rows()
+	for k, val := c.Seek(nil); k != nil && v.alive(); k, val = c.Next() {
 		v.url = ""
 		if len(k) == resourceLen {
 			v.variants(k, val)
@@ -410,7 +410,7 @@ func (v *verifier) expiries() {
 
 // tags looks for rows in bucket t that lead nowhere or cannot be read.
 func (v *verifier) tags() {
-	c := v.tx.t.Cursor()
+	c := v.tx.t.Rows()
 	named, used := accel.Hash(0), true
 	end := func(next accel.Hash) {
 		if !used && next != named {
@@ -418,7 +418,7 @@ func (v *verifier) tags() {
 		}
 	}
 	any := false // whether named is that of a row seen
-	for k, val := c.First(); k != nil && v.alive(); k, val = c.Next() {
+	for k, val := c.Seek(nil); k != nil && v.alive(); k, val = c.Next() {
 		if len(k) != 16 {
 			v.fault(bucketT, k, "%w: key of %d bytes", ErrDamaged, len(k))
 			continue
@@ -517,7 +517,7 @@ func Tour(f io.ReaderAt, size int64, alive func() bool, report func(Fault)) (Spa
 	if err := t.tree(p.meta.root, 0, nil, nil); err != nil {
 		return space, err
 	}
-	for _, name := range [][]byte{bucketA, bucketM, bucketK, bucketB, bucketX, bucketT, bucketG} {
+	for _, name := range [][]byte{bucketA, bucketM, bucketK, bucketB, bucketX, bucketT, bucketG, bucketJ} {
 		if v := root[string(name)]; len(v) >= 16 && native.Uint64(v) != 0 {
 			t.bucket = string(name)
 			if err := t.tree(native.Uint64(v), 0, nil, nil); err != nil {

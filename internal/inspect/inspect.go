@@ -96,8 +96,9 @@ type Database struct {
 	space   format.Space
 	meta    format.Meta
 	marks   *marks.Marks
-	rows    int  // in bucket g
-	faulted bool // bbolt is not to be called any more
+	pending *format.Pending // nil: not known yet
+	rows    int             // in bucket g
+	faulted bool            // bbolt is not to be called any more
 	closed  bool
 
 	beginsEmpty string
@@ -268,7 +269,7 @@ func (d *Database) view(fn func(*format.Tx) error) error {
 	}
 	err := d.guard(func() error {
 		return d.bolt.View(func(btx *bolt.Tx) error {
-			tx, err := format.Begin(btx)
+			tx, err := d.begin(btx)
 			if err != nil {
 				return err
 			}
@@ -276,6 +277,16 @@ func (d *Database) view(fn func(*format.Tx) error) error {
 		})
 	})
 	return d.explain(err)
+}
+
+// begin looks into a transaction.
+func (d *Database) begin(btx *bolt.Tx) (tx *format.Tx, err error) {
+	if d.pending == nil {
+		if d.pending, err = format.LoadPending(btx); err != nil {
+			return nil, err
+		}
+	}
+	return format.BeginWith(btx, d.pending)
 }
 
 // here reports whether the path still leads to the file.

@@ -146,6 +146,23 @@ func (p *purge) run() error {
 	if err := p.ctx.Err(); err != nil {
 		return err
 	}
+	if err := p.delete(all); err != nil {
+		return err
+	}
+	// The purge is done. If there is time, the program finds no journal to read.
+	for p.pending.Bytes() > 0 && p.ctx.Err() == nil {
+		if err := p.update(func(tx *format.Tx) error { return tx.Settle(settleStep) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settleStep is how many bytes of rows a transaction writes where they belong. Each may be
+// on a page of its own.
+const settleStep = 256 << 10
+
+func (p *purge) delete(all bool) error {
 	if p.targets[0].Kind == "expired" {
 		return p.deleteExpired()
 	}
@@ -326,9 +343,14 @@ func (d *Database) update(fn func(*format.Tx) error) error {
 		if err != nil {
 			return err
 		}
-		tx, err := format.Begin(btx)
+		tx, err := d.begin(btx)
 		if err == nil {
 			err = fn(tx)
+		}
+		if err == nil {
+			// More than it adds, so that no more is pending for it; but a mark alone is
+			// written wherever it can be.
+			err = tx.Settle(2 * tx.Added())
 		}
 		if err == nil {
 			err = tx.Finish()
@@ -337,6 +359,10 @@ func (d *Database) update(fn func(*format.Tx) error) error {
 			btx.Rollback()
 			return err
 		}
-		return btx.Commit()
+		if err := btx.Commit(); err != nil {
+			return err
+		}
+		d.pending = tx.Pending()
+		return nil
 	}))
 }

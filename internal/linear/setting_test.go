@@ -51,7 +51,7 @@ func inMem(string, *slog.Logger) (accel.Store, error) { return memstore.New(), n
 func onFile(opts ...boltstore.Option) func(string, *slog.Logger) (accel.Store, error) {
 	return func(dir string, log *slog.Logger) (accel.Store, error) {
 		s := boltstore.Open(filepath.Join(dir, "cache.db"), append([]boltstore.Option{
-			boltstore.WithLogger(log), boltstore.WithMaxSize(4 << 20),
+			boltstore.WithLogger(log), boltstore.WithMaxSize(64 << 20),
 		}, opts...)...)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
@@ -64,6 +64,7 @@ const ms = time.Millisecond
 // quick lets happen all the time what otherwise happens now and then.
 var quick = map[point.Interval]time.Duration{
 	point.SweepEvery: ms, point.PruneEvery: ms, point.FlushAfter: 2 * ms,
+	point.SettleAfter: 2 * ms,
 }
 
 func and(spans map[point.Interval]time.Duration, more map[point.Interval]time.Duration) map[point.Interval]time.Duration {

@@ -112,9 +112,10 @@ type Interval uint8
 
 // The intervals.
 const (
-	SweepEvery Interval = iota // between two rounds of a sweeper
-	PruneEvery                 // between two prunings
-	FlushAfter                 // that an entry waits in the queue
-	Lapse                      // that a position may be held
+	SweepEvery  Interval = iota // between two rounds of a sweeper
+	PruneEvery                  // between two prunings
+	FlushAfter                  // that an entry waits in the queue
+	Lapse                       // that a position may be held
+	SettleAfter                 // that what is gathered waits where nothing is added
 	intervals
 )
